@@ -78,7 +78,9 @@ def _load(path: Path) -> Taxonomy:
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise BadInput("no such taxonomy file", where=str(path), remedy="Check the path given with --taxonomy.") from None
+        raise BadInput(
+            "no such taxonomy file", where=str(path), remedy="Check the path given with --taxonomy."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the taxonomy cannot be read ({error})", where=str(path)) from None
     except tomllib.TOMLDecodeError as error:
