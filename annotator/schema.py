@@ -39,8 +39,9 @@ _BUILT: dict[tuple[str, Kind], type[Label]] = {}
 
 def _build_model(taxonomy: Taxonomy, kind: Kind) -> type[Label]:
     one = {axis: _literal(taxonomy.values(axis, kind)) for axis in taxonomy.axes}
+    operation = one["solving_operation"]
     operations = Annotated[
-        list[one["solving_operation"]],  # type: ignore[valid-type]
+        list[operation],  # type: ignore[valid-type]
         Field(min_length=1, max_length=MAX_OPERATIONS, description="Most important first; 1 to 3, all different."),
         AfterValidator(_distinct),
     ]

@@ -1,0 +1,105 @@
+"""The command line: one thin command per step, loaded only when it is called.
+
+`annotator --help` must not import polars, openai or a judge, so the list below carries the one-line helps.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from annotator.errors import AnnotatorError
+
+# In the order in which the loop uses them.
+COMMANDS = {
+    "demo": "Run the whole loop on the bundled example, offline.",
+    "run": "Run the whole loop from one settings file; resumable.",
+    "label": "Label items or documents with a judge.",
+    "slices": "Find the capability slices that really fail.",
+    "diagnose": "Say whether training data can be the cause at all.",
+    "match": "Link failing slices to corpus categories by written rules.",
+    "rank": "Rank documents for upsampling under a token budget.",
+    "export": "Write the ranked list in a format that trainers read.",
+    "report": "Make one self-contained page from the artefacts of a run.",
+    "judge": "Show what a judge is and how far it can be trusted.",
+    "taxonomy": "Show or check the four-axis codebook.",
+    "rules": "Check or explain the mapping rules.",
+    "cache": "Look into the cache of paid answers.",
+}
+
+EPILOG = """
+\b
+Exit codes: 0 done; 1 done, but some rows failed (see the dead-letter file);
+2 wrong input or settings; 3 stopped early, the same command resumes;
+4 the judge cannot be used.
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that imports `annotator.cli.NAME` only when NAME is called, and finds its `command` there."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"annotator.cli.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            from annotator.errors import did_you_mean
+
+            raise click.UsageError(f"no command {args[0]!r}. {did_you_mean(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="annotator", message="annotator %(version)s")
+def application() -> None:
+    """From failing benchmark slices to the documents to train on.
+
+    \b
+    A judge labels evaluation items and pretraining documents in one vocabulary;
+    slices of items that share labels are tested for failure; a diagnosis asks
+    whether data can be the cause; written rules link failing slices to corpus
+    categories; documents are ranked for upsampling under a token budget.
+
+    \b
+    Start here:
+      annotator demo                     everything, offline, in a minute
+      annotator label items.jsonl -o labels.parquet --kind item --judge openai:gpt-5-mini
+      annotator run loop.toml            the whole loop from one file
+    """
+
+
+def main() -> None:
+    """Entry point: runs a command and turns our errors into one line on stderr and an exit code."""
+    try:
+        status = application.main(prog_name="annotator", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "annotator"
+        click.echo(f"{command}: {error.format_message()} See {command} --help.", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        click.echo(f"annotator: {error.format_message()}", err=True)
+        sys.exit(2)
+    except AnnotatorError as error:
+        click.echo(f"annotator: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("annotator: interrupted. What was done is kept; the same command goes on from there.", err=True)
+        sys.exit(3)
+    except BrokenPipeError:  # `annotator ... | head` is not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
