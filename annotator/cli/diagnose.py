@@ -1,0 +1,71 @@
+"""`annotator diagnose`: whether data can be the cause at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from annotator.cli.common import ProgressLine, column_option, emit, output_options, print_table
+
+
+@click.command("diagnose")
+@click.option("--items", required=True, multiple=True, metavar="INPUT", help="The evaluation items.")
+@click.option("--samples", required=True, multiple=True, metavar="INPUT", help="Raw outputs of the run in question.")
+@click.option("--reference-samples", multiple=True, metavar="INPUT", help="Raw outputs of an earlier or better run.")
+@click.option("--labels", "labels_path", metavar="FILE", help="Labels of the items, for the shape of the drop.")
+@click.option("--run", "run_name", metavar="NAME", help="Which run, where --samples holds several.")
+@click.option("--reference-run", metavar="NAME", help="Which run, where --reference-samples holds several.")
+@click.option("--out", "-o", default="diagnosis.json", show_default=True, metavar="FILE", help="Where to write it.")
+@column_option
+@output_options
+def command(
+    items: tuple[str, ...], samples: tuple[str, ...], reference_samples: tuple[str, ...], labels_path: str | None,
+    run_name: str | None, reference_run: str | None, out: str, columns: dict[str, str], quiet: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Say whether training data can be the cause of a low score: data, not_data, or inconclusive.
+
+    Looks for what else explains the drop (prompt and version drift, missing stop, generation cap, answer extraction,
+    ...) by re-scoring both runs with the same rule, and says how much of the drop each cause recovers.
+
+    \b
+    Example:
+      annotator diagnose --items bbh.jsonl --samples after.jsonl --reference-samples before.jsonl
+    """
+    from annotator.diagnose import diagnose
+    from annotator.loop import read_run
+    from annotator.readers import read_items
+    from annotator.tables import LABELS, read_table, write_json, write_probe
+
+    write_probe(Path(out).parent)
+    line = ProgressLine("re-scoring", quiet=quiet)
+    diagnosis = diagnose(
+        read_items(items, columns=columns),
+        read_run(samples, run=run_name),
+        reference=read_run(reference_samples, run=reference_run) if reference_samples else None,
+        labels=read_table(Path(labels_path), LABELS, made_by="annotator label") if labels_path else None,
+        progress=line.update,
+    )
+    line.close()
+    write_json(Path(out), diagnosis)
+    emit(diagnosis, as_json=as_json, quiet=quiet, show=lambda: show_diagnosis(diagnosis, out))
+    return 0
+
+
+def show_diagnosis(diagnosis: dict[str, Any], out: str | Path) -> None:
+    """Print verdict, leading cause, the causes that were triggered, and the advice."""
+    cause = f", leading cause: {diagnosis['cause']}" if diagnosis["cause"] else ""
+    click.echo(f"verdict: {diagnosis['verdict']}{cause}")
+    triggered = [cause for cause in diagnosis["causes"] if cause["triggered"]]
+    if triggered:
+        print_table(["cause", "recovered share"], [[found["id"], _share(found["recovered_share"])] for found in triggered])
+    advice = diagnosis["advice"]
+    click.echo("\n".join(advice) if isinstance(advice, list) else advice)
+    click.echo(f"-> {out}")
+
+
+def _share(recovered: Any) -> str:
+    if isinstance(recovered, dict) and recovered.get("estimate") is not None:
+        return f"{recovered['estimate']:.2f} [{recovered['low']:.2f}, {recovered['high']:.2f}]"
+    return "" if recovered is None or isinstance(recovered, dict) else f"{recovered:.2f}"
