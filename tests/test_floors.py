@@ -15,7 +15,8 @@ FLOORS = [
     {"tables", "readers", "prompts"},
     {"judges"},
     {"budget", "label", "batch"},
-    {"agreement", "distill", "scores", "significance", "lattice", "slices", "rescore", "diagnose", "simulate"},
+    {"agreement", "distill", "scores", "significance", "lattice", "outcomes", "explain_away", "stability", "by_column"}
+    | {"slices", "answers", "rescore", "causes", "comparability", "diagnose", "simulate"},
     {"mapping", "match"},
     {"decontaminate", "rank", "export"},
     {"verify", "report"},

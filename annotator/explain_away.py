@@ -1,0 +1,208 @@
+"""Choose the few slices that explain a loss: take the clearest, remove its items, look again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from annotator.fingerprint import fingerprint
+from annotator.lattice import Lattice
+from annotator.scores import clustered_se
+from annotator.significance import PRIOR_ITEMS, Against, Floats, MaxT, max_t
+
+SAME_SET = 0.9  # Jaccard similarity from which two descriptions are taken for one slice
+ALIKE = 0.5  # a wider slice must lose at least this share of the narrower one's deficit in the items it adds
+_MAX_STEPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A slice that passed.
+
+    row: its row in the lattice. evidence: columns of its items that no earlier slice had explained.
+    p: max-T adjusted p-value of the round in which it was found (of the set found before refining).
+    """
+
+    row: int
+    evidence: NDArray[np.int64]
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The accepted slices in the order found, and what is left.
+
+    first: the tests over all candidates before anything was explained. critical: what had to be reached in each round.
+    left: True for the items that no accepted slice covers.
+    """
+
+    accepted: list[Accepted]
+    first: MaxT
+    critical: list[float]
+    left: NDArray[np.bool_] = field(repr=False)
+
+
+def explain_away(
+    lattice: Lattice,
+    differences: Floats,
+    *,
+    seed_from: str,
+    clusters: NDArray[np.integer] | None = None,
+    min_items: int = 10,
+    min_deficit: float = 0.02,
+    max_slices: int = 50,
+    permutations: int = 999,
+    alpha: float = 0.05,
+    against: Against = "rest",
+) -> Explained:
+    """Accept slices one by one, each tested on the items that earlier ones did not explain.
+
+    Without this a single weak operation returns dozens of overlapping findings. Deficits of the slices add up, since
+    no item counts twice.
+
+    Args:
+        differences: how much worse each item is, in the lattice's column order.
+        seed_from: a content hash; every round derives its permutations from it.
+        min_deficit: the smallest mean difference worth reporting.
+    """
+    alive = np.ones(len(differences), dtype=bool)
+    accepted: list[Accepted] = []
+    critical: list[float] = []
+    first: MaxT | None = None
+    while len(accepted) < max_slices:
+        tests = max_t(
+            lattice.members,
+            differences,
+            seed=int(fingerprint([seed_from, len(accepted)])[:16], 16),
+            clusters=clusters,
+            alive=alive,
+            min_items=min_items,
+            permutations=permutations,
+            alpha=alpha,
+            against=against,
+        )
+        first = first or tests
+        critical.append(tests.critical)
+        worth = np.where(tests.mean >= min_deficit, tests.t, -math.inf)
+        best = int(np.argmax(worth)) if len(worth) else 0  # rows are in slice_id order, so ties go to the first name
+        if not len(worth) or not math.isfinite(worth[best]) or tests.p[best] > alpha:
+            break
+        level = _Levels(lattice, differences, clusters, alive, min_items, min_deficit, alpha, against)
+        row = _described(lattice, level.right_level(best))
+        evidence = lattice.items_of(row)
+        evidence = evidence[alive[evidence]]
+        accepted.append(Accepted(row, evidence, float(tests.p[best])))
+        alive[evidence] = False
+    return Explained(accepted, first, critical, alive)
+
+
+def _described(lattice: Lattice, row: int) -> int:
+    """The shortest description of nearly the same items; the nearest of the shortest."""
+    overlap = lattice.overlap(lattice.items_of(row))
+    alike = np.flatnonzero(overlap >= SAME_SET)
+
+    def first(other: int) -> tuple:
+        conjunction = lattice.conjunctions[other]
+        return len(conjunction.predicates), -overlap[other], conjunction.order
+
+    return min(alike.tolist(), key=first)
+
+
+@dataclass(slots=True)
+class _Levels:
+    """Moves a slice up or down the lattice until it is neither too broad nor too narrow."""
+
+    lattice: Lattice
+    differences: Floats
+    clusters: NDArray[np.integer] | None
+    alive: NDArray[np.bool_]
+    min_items: int
+    min_deficit: float
+    alpha: float
+    against: Against
+
+    def right_level(self, row: int) -> int:
+        """The slice itself, a child that alone carries its loss, or a parent that loses as much elsewhere."""
+        seen = {row}
+        for _ in range(_MAX_STEPS):
+            moved = self._child(row)
+            if moved is None:
+                moved = self._parent(row)
+            if moved is None or moved in seen:
+                break
+            seen.add(moved)
+            row = moved
+        return row
+
+    def _child(self, row: int) -> int | None:
+        inside = self._mask(row)
+        children = [child for child in self._related(row, +1) if self._testable(self._mask(child), inside)]
+        best, best_p = None, self.alpha / max(len(children), 1)
+        for child in children:
+            core = self._mask(child)
+            rest_of_slice = inside & ~core
+            if self._worse(rest_of_slice, self.alive & ~inside) <= self.alpha:
+                continue  # the rest of the slice is bad too, so the slice is the right level
+            p = self._worse(core, rest_of_slice)
+            if p < best_p and self.differences[core].mean() >= self.min_deficit:
+                best, best_p = child, p
+        return best
+
+    def _parent(self, row: int) -> int | None:
+        inside = self._mask(row)
+        parents = self._related(row, -1)
+        best, best_p = None, self.alpha / max(len(parents), 1)
+        for parent in parents:
+            wider = self._mask(parent)
+            added, outside = wider & ~inside, self.alive & ~wider
+            if min(added.sum(), outside.sum()) < self.min_items:
+                continue
+            base = self.differences[outside].mean() if self.against == "rest" else 0.0
+            own, new = self.differences[inside].mean() - base, self.differences[added].mean() - base
+            p = self._worse(added, outside)
+            if new >= ALIKE * own and p < best_p:
+                best, best_p = parent, p
+        return best
+
+    def _related(self, row: int, step: int) -> list[int]:
+        """Rows whose description has one predicate more (step 1) or less (-1) than this one's."""
+        own = self.lattice.conjunctions[row].predicates
+        related = []
+        for other, conjunction in enumerate(self.lattice.conjunctions):
+            theirs = conjunction.predicates
+            if len(theirs) == len(own) + step and (own < theirs if step > 0 else theirs < own):
+                related.append(other)
+        return related
+
+    def _testable(self, core: NDArray[np.bool_], inside: NDArray[np.bool_]) -> bool:
+        return core.sum() >= self.min_items and (inside & ~core).sum() >= 2
+
+    def _mask(self, row: int) -> NDArray[np.bool_]:
+        mask = np.zeros(len(self.alive), dtype=bool)
+        mask[self.lattice.items_of(row)] = True
+        return mask & self.alive
+
+    def _worse(self, these: NDArray[np.bool_], those: NDArray[np.bool_]) -> float:
+        """One-sided p-value that `these` items lose more than `those` (than nothing, against zero)."""
+        a, b = self.differences[these], self.differences[those]
+        if len(a) < 2 or (len(b) < 2 and self.against == "rest"):
+            return 1.0
+        prior = float(self.differences[self.alive].var(ddof=1))
+        difference, variance, freedom = a.mean(), self._error(these, prior) ** 2, len(a) - 1 + PRIOR_ITEMS
+        if self.against == "rest":
+            difference = difference - b.mean()
+            variance += self._error(those, prior) ** 2
+        return float(stats.t.sf(difference / math.sqrt(variance), freedom)) if variance > 0 else 1.0
+
+    def _error(self, mask: NDArray[np.bool_], prior: float) -> float:
+        d = self.differences[mask]
+        moderated = (np.sum((d - d.mean()) ** 2) + PRIOR_ITEMS * prior) / (len(d) - 1 + PRIOR_ITEMS)
+        plain = math.sqrt(moderated / len(d))
+        if self.clusters is None:
+            return plain
+        clustered = clustered_se(d, self.clusters[mask])
+        return max(plain, clustered) if math.isfinite(clustered) else plain
