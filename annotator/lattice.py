@@ -74,11 +74,6 @@ class Lattice:
         """Column numbers of the items of one conjunction, ascending."""
         return self.members.indices[self.members.indptr[row] : self.members.indptr[row + 1]]
 
-    def restricted(self, columns: NDArray[np.integer]) -> Lattice:
-        """The same conjunctions over some of the items only."""
-        members = self.members[:, columns]
-        return Lattice(self.conjunctions, members, np.diff(members.indptr).astype(np.int64))
-
     def overlap(self, columns: NDArray[np.integer]) -> NDArray[np.float64]:
         """Jaccard similarity of every conjunction with one set of items."""
         chosen = np.zeros(self.members.shape[1])

@@ -142,9 +142,7 @@ def find_slices(
         d,
         found,
         halves(joined.frame["cluster"].to_list()),
-        seed_from=joined.digest,
         min_items=max(FEWEST_ITEMS // 2, smallest // 2),
-        permutations=min(permutations, 199),
         **options,
     )
     described = _Description(joined, lattice, found, d)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import sparse
 
-from annotator.explain_away import Explained, explain_away
+from annotator.explain_away import Explained
 from annotator.fingerprint import fingerprint
 from annotator.lattice import Lattice
-from annotator.significance import PRIOR_ITEMS, Against, Floats, t_statistics
+from annotator.significance import Against, Floats, max_t, one_sided_p, t_statistics
 
 SAME_SLICE = 0.5  # Jaccard similarity from which a resample is said to have found the slice again
 _COLUMNS = 32
@@ -39,16 +40,20 @@ def reappearance(
     rows = [slice_.row for slice_ in found.accepted]
     if not rows or not bootstraps:
         return np.full(len(rows), math.nan)
+    search = _search(lattice, differences, found, clusters, min_items, min_deficit, against)
     same = np.column_stack([lattice.overlap(lattice.items_of(row)) >= SAME_SLICE for row in rows])
-    scale = _robust_ratio(lattice, differences, found, min_items, against) if clusters is not None else None
     generator = np.random.default_rng(int(fingerprint([seed_from, "bootstrap"])[:16], 16))
     hits = np.zeros(len(rows))
     for start in range(0, bootstraps, _COLUMNS):
-        weights = np.column_stack(
-            [_resampled(len(differences), clusters, generator) for _ in range(min(_COLUMNS, bootstraps - start))]
-        )
-        hits += _greedy(lattice, differences, weights, same, found.critical, scale, min_items, min_deficit, against)
+        drawn = [_resampled(len(differences), clusters, generator) for _ in range(min(_COLUMNS, bootstraps - start))]
+        for again in search.chosen(np.column_stack(drawn), most=2 * len(rows) + 2):
+            hits += same[again].any(axis=0)
     return hits / bootstraps
+
+
+def _search(lattice, differences, found, clusters, min_items, min_deficit, against) -> _Search:
+    scale = None if clusters is None else _robust_ratio(lattice, differences, found, min_items, against)
+    return _Search(lattice, differences, found.critical, scale, min_items, min_deficit, against)
 
 
 def _resampled(items: int, clusters: NDArray[np.integer] | None, generator: np.random.Generator) -> Floats:
@@ -80,24 +85,34 @@ def _weighted_t(
     return np.where(testable, t, -math.inf), mean
 
 
-def _greedy(lattice, differences, weights, same, critical, scale, min_items, min_deficit, against) -> Floats:
-    """How many of the weightings accept a set that is the same as each original slice."""
-    weights = weights.copy()
-    active = np.ones(weights.shape[1], dtype=bool)
-    hit = np.zeros((weights.shape[1], same.shape[1]), dtype=bool)
-    for step in range(2 * same.shape[1] + 2):  # a resample may need a few slices more than the original
-        columns = np.flatnonzero(active)
-        t, mean = _weighted_t(lattice, differences, weights[:, columns], min_items, against)
-        t = np.where(mean >= min_deficit, t if scale is None else t * scale, -math.inf)
-        best = np.argmax(t, axis=0)
-        passed = t[best, np.arange(len(columns))] >= critical[min(step, len(critical) - 1)]
-        for column, row in zip(columns[passed], best[passed]):
-            hit[column] |= same[row]
-            weights[lattice.items_of(row), column] = 0.0
-        active[columns[~passed]] = False
-        if not active.any():
-            break
-    return hit.sum(axis=0).astype(np.float64)
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The explain-away rounds with known critical values, for many weightings of the items at once."""
+
+    lattice: Lattice
+    differences: Floats
+    critical: list[float]
+    scale: Floats | None
+    min_items: int
+    min_deficit: float
+    against: Against
+
+    def chosen(self, weights: Floats, *, most: int) -> list[list[int]]:
+        """The rows that each weighting (column) accepts, at most `most`."""
+        weights, accepted = weights.copy(), [[] for _ in range(weights.shape[1])]
+        active = np.arange(weights.shape[1])
+        for step in range(most):
+            t, mean = _weighted_t(self.lattice, self.differences, weights[:, active], self.min_items, self.against)
+            t = np.where(mean >= self.min_deficit, t if self.scale is None else t * self.scale, -math.inf)
+            best = np.argmax(t, axis=0)
+            passed = t[best, np.arange(len(active))] >= self.critical[min(step, len(self.critical) - 1)]
+            active, best = active[passed], best[passed]
+            for column, row in zip(active.tolist(), best.tolist()):
+                accepted[column].append(row)
+                weights[self.lattice.items_of(row), column] = 0.0
+            if not len(active):
+                break
+        return accepted
 
 
 def halves(item_clusters: list[str]) -> NDArray[np.bool_]:
@@ -112,56 +127,41 @@ def confirmed(
     found: Explained,
     half_a: NDArray[np.bool_],
     *,
-    seed_from: str,
     clusters: NDArray[np.integer] | None = None,
     min_items: int = 10,
     min_deficit: float = 0.02,
-    permutations: int = 199,
     alpha: float = 0.05,
     against: Against = "rest",
 ) -> list[bool | None]:
     """For each accepted slice: was it found in one half alone, and did it hold in the other half?
 
-    Slices are searched for in one half of the families and estimated in the other, both ways; the estimate is free of
-    selection. True if a set with half the items in common was found in one half and is worse in the other (one-sided
-    p <= alpha); False if it was found but did not hold; None if neither half was large enough to find it.
+    Slices are searched for in one half of the families, with the critical values of the whole, and tested in the other,
+    both ways; that test is free of selection. True if a set with half the items in common was found in one half and is
+    worse in the other (one-sided p <= alpha); False if it was found but did not hold; None if neither half was large
+    enough to find it.
     """
     results: list[list[bool]] = [[] for _ in found.accepted]
-    if not found.accepted:
-        return []
-    for name, here in (("A", half_a), ("B", ~half_a)):
-        if here.sum() < 2 * min_items or (~here).sum() < 2 * min_items:
-            continue
-        again = explain_away(
-            lattice.restricted(np.flatnonzero(here)),
-            differences[here],
-            seed_from=fingerprint([seed_from, "half", name]),
-            clusters=None if clusters is None else np.unique(clusters[here], return_inverse=True)[1],
-            min_items=min_items,
-            min_deficit=min_deficit,
-            permutations=permutations,
-            alpha=alpha,
-            against=against,
-        )
+    search = _search(lattice, differences, found, clusters, min_items, min_deficit, against)
+    halves_as_weights = np.column_stack([half_a, ~half_a]).astype(np.float64)
+    again = search.chosen(halves_as_weights, most=2 * len(results) + 2) if results else []
+    for here, rows in zip((half_a, ~half_a), again):
         for at, slice_ in enumerate(found.accepted):
             overlap = lattice.overlap(lattice.items_of(slice_.row))
-            for other in (candidate.row for candidate in again.accepted if overlap[candidate.row] >= SAME_SLICE):
+            for row in (row for row in rows if overlap[row] >= SAME_SLICE):
                 inside = np.zeros(len(differences), dtype=bool)
-                inside[lattice.items_of(other)] = True
-                p = _holds(differences[inside & ~here], differences[~inside & ~here], against)
-                results[at].append(p <= alpha)
+                inside[lattice.items_of(row)] = True
+                elsewhere = None if clusters is None else clusters[~here]
+                results[at].append(_holds(differences[~here], inside[~here], elsewhere, against) <= alpha)
     return [any(holds) if holds else None for holds in results]
 
 
-def _holds(inside: Floats, outside: Floats, against: Against) -> float:
-    if len(inside) < 2 or len(outside) < 2:
+def _holds(d: Floats, inside: NDArray[np.bool_], clusters: NDArray[np.integer] | None, against: Against) -> float:
+    """One-sided p-value that the items inside lose more than the others."""
+    if min(inside.sum(), (~inside).sum()) < 2:
         return 1.0
-    both = np.concatenate([inside, outside])
-    t = t_statistics(
-        *(np.array([[value]]) for value in (float(len(inside)), inside.sum(), np.sum(inside**2))),
-        len(both),
-        both.sum(),
-        np.sum(both**2),
-        against,
-    )[0, 0]
-    return float(stats.t.sf(t, len(inside) - 1 + PRIOR_ITEMS))
+    only = sparse.csr_array(inside[None, :].astype(np.float64))
+    if clusters is not None:
+        clusters = np.unique(clusters, return_inverse=True)[1]
+        return float(max_t(only, d, seed=0, clusters=clusters, min_items=2, permutations=199, against=against).p[0])
+    t = max_t(only, d, seed=0, min_items=2, permutations=0, against=against).t
+    return float(one_sided_p(t, np.array([inside.sum()]))[0])
