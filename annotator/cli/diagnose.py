@@ -49,20 +49,26 @@ def command(
     )
     line.close()
     write_json(Path(out), diagnosis)
-    emit(diagnosis, as_json=as_json, quiet=quiet, show=lambda: show_diagnosis(diagnosis, out))
+    emit(diagnosis, as_json=as_json, quiet=quiet, show=lambda: _show(diagnosis, out))
     return 0
 
 
-def show_diagnosis(diagnosis: dict[str, Any], out: str | Path) -> None:
-    """Print verdict, leading cause, the causes that were triggered, and the advice."""
-    cause = f", leading cause: {diagnosis['cause']}" if diagnosis["cause"] else ""
-    click.echo(f"verdict: {diagnosis['verdict']}{cause}")
+def _show(diagnosis: dict[str, Any], out: str) -> None:
+    show_verdict(diagnosis)
     triggered = [cause for cause in diagnosis["causes"] if cause["triggered"]]
     if triggered:
-        print_table(["cause", "recovered share"], [[found["id"], _share(found["recovered_share"])] for found in triggered])
+        print_table(
+            ["cause", "recovered share"], [[found["id"], _share(found["recovered_share"])] for found in triggered]
+        )
+    click.echo(f"-> {out}")
+
+
+def show_verdict(diagnosis: dict[str, Any]) -> None:
+    """Print the verdict, the leading cause and the advice."""
+    cause = f", leading cause: {diagnosis['cause']}" if diagnosis["cause"] else ""
+    click.echo(f"Diagnosis: {diagnosis['verdict']}{cause}")
     advice = diagnosis["advice"]
     click.echo("\n".join(advice) if isinstance(advice, list) else advice)
-    click.echo(f"-> {out}")
 
 
 def _share(recovered: Any) -> str:

@@ -20,14 +20,18 @@ from annotator.cli.common import (
 
 @click.command("label")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--out", "-o", required=True, metavar="PATH", help="Label table to write, or a folder: one table a shard.")
+@click.option(
+    "--out", "-o", required=True, metavar="PATH", help="Label table to write, or a folder: one table a shard."
+)
 @click.option("--kind", type=click.Choice(["item", "document"]), required=True, help="What the records are.")
 @click.option("--judge", "spec", default="embedded", show_default=True, metavar="SPEC",
               help="embedded, student:PATH, openai:MODEL, or instructor:PROVIDER/MODEL.")  # fmt: skip
 @click.option("--base-url", metavar="URL", help="Any OpenAI-compatible endpoint (default: OPENAI_BASE_URL, or OpenAI).")
 @click.option("--prompt", "prompt_path", metavar="FILE", help="Your own prompt template for this side.")
 @click.option("--cache-dir", default="cache", show_default=True, metavar="DIR", help="Where paid answers are kept.")
-@click.option("--concurrency", default=64, show_default=True, type=click.IntRange(1), help="Requests in flight at most.")
+@click.option(
+    "--concurrency", default=64, show_default=True, type=click.IntRange(1), help="Requests in flight at most."
+)
 @click.option("--rpm", type=click.IntRange(1), help="Requests per minute (else learnt from the server).")
 @click.option("--tpm", type=click.IntRange(1), help="Tokens per minute (else learnt from the server).")
 @click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Seconds one request may take.")
@@ -48,7 +52,13 @@ from annotator.cli.common import (
 @taxonomy_option
 @output_options
 def command(
-    inputs: tuple[str, ...], out: str, dry_run: bool, quiet: bool, as_json: bool, columns: dict[str, str], **options: Any
+    inputs: tuple[str, ...],
+    out: str,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    columns: dict[str, str],
+    **options: Any,
 ) -> int:
     """Label the records of INPUT... (files, folders, globs; - is stdin) with a judge.
 

@@ -58,21 +58,23 @@ def command(
     )
     line.close()
     write_table(found.table, Path(out), made_from={"labels": read_made_from(Path(labels_path)), **found.summary})
-    emit(found.summary | {"out": out}, as_json=as_json, quiet=quiet, show=lambda: show_slices(found, out))
+    emit(found.summary | {"out": out}, as_json=as_json, quiet=quiet, show=lambda: _show(found, out))
     return 0
 
 
-def show_slices(found: Any, out: str | Path) -> None:
-    """Print the question, the slices worst first, and where the table is."""
-    summary = found.summary
-    click.echo(summary["question_text"])
-    click.echo(
-        f"{summary['items_used']:,} items, score {summary['score']:.3f}"
-        + (f", reference {summary['reference_score']:.3f}" if summary.get("reference_score") is not None else "")
-    )
+def _show(found: Any, out: str) -> None:
+    show_slices(found.table, found.summary)
+    click.echo(f"-> {out}")
+
+
+def show_slices(table: Any, summary: dict[str, Any]) -> None:
+    """Print the question that was answered and the failing slices, worst first."""
+    click.echo(f"Failing slices. {summary['question_text']}")
+    reference = summary.get("reference_score")
+    compared = "" if reference is None else f", reference {reference:.3f}"
+    click.echo(f"{summary['items_used']:,} items, score {summary['score']:.3f}{compared}")
     columns = ["slice_id", "items", "score", "reference_score", "deficit", "p_adjusted", "recoverable_points"]
-    if found.table.height:
-        print_table(columns, found.table.select(columns).rows())
+    if table.height:
+        print_table(columns, table.select(columns).rows())
     if summary.get("note"):
         click.echo(summary["note"])
-    click.echo(f"-> {out}")

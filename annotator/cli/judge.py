@@ -1,0 +1,54 @@
+"""`annotator judge`: what a judge is and how far it can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from annotator.cli.common import emit, output_options, print_table
+from annotator.errors import BadInput
+
+
+@click.group("judge")
+def command() -> None:
+    """Show what a judge is and how far it can be trusted."""
+
+
+@command.command("info")
+@click.argument("spec", default="embedded")
+@output_options
+def info(spec: str, quiet: bool, as_json: bool) -> None:
+    """Print the card of a student judge: SPEC is `embedded` or `student:PATH`.
+
+    The agreement figures are against reference labels that the student was not trained on.
+    """
+    from annotator.judges.student import Student, embedded_path
+
+    if spec != "embedded" and not spec.startswith("student:"):
+        remedy = "An LLM's agreement is measured with your own reference labels."
+        raise BadInput(f"{spec!r} has no card: only students do", where="judge info", remedy=remedy)
+    student = Student.load(embedded_path() if spec == "embedded" else Path(spec.removeprefix("student:")))
+    card = student.card
+    emit(card | {"fingerprint": student.fingerprint}, as_json=as_json, quiet=quiet, show=lambda: _show(card))
+
+
+def _show(card: dict) -> None:
+    for name, value in card.items():
+        if not isinstance(value, dict | list):
+            click.echo(f"{name.replace('_', ' ')}: {value}")
+    for name, table in card.get("scores", {}).items():
+        _show_scores(name, table)
+
+
+def _show_scores(name: str, table: dict) -> None:
+    rows = [
+        [kind, axis, *(figures.get(measure) for measure in ("kappa", "macro_f1", "ece", "records"))]
+        for kind, axes in table.items()
+        if isinstance(axes, dict)
+        for axis, figures in axes.items()
+        if isinstance(figures, dict)
+    ]
+    if rows:
+        click.echo()
+        print_table(["side", "axis", "kappa", "macro F1", "ECE", "records"], rows, title=name.replace("_", " "))

@@ -1,0 +1,71 @@
+"""`annotator match`: failing slices and corpus categories, linked by written rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from annotator.cli.common import column_option, emit, output_options, print_table, taxonomy_option
+
+SHOWN_PER_SLICE = 3
+
+
+@click.command("match")
+@click.option("--slices", "slices_path", required=True, metavar="FILE", help="Failing slices (annotator slices).")
+@click.option("--document-labels", "labels_path", required=True, metavar="FILE", help="Labels of the documents.")
+@click.option("--documents", multiple=True, metavar="INPUT", help="The documents, for their sources and token counts.")
+@click.option("--rules", "rules_path", metavar="FILE", help="Your own mapping rules.")
+@click.option("--out", "-o", required=True, metavar="FILE", help="The table of matches to write.")
+@column_option
+@taxonomy_option
+@output_options
+def command(
+    slices_path: str, labels_path: str, documents: tuple[str, ...], rules_path: str | None, out: str,
+    columns: dict[str, str], taxonomy_path: str | None, quiet: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Link each failing slice to the corpus categories that teach or exercise what it demands.
+
+    No model is asked: the rules in schemas/mapping.toml decide, and every match names the rules that made it. A slice
+    that the corpus has nothing for is said plainly.
+
+    \b
+    Example:
+      annotator match --slices slices.parquet --document-labels documents.parquet -o matches.parquet
+    """
+    from annotator.loop import document_frame
+    from annotator.mapping import load_rules
+    from annotator.match import match
+    from annotator.tables import LABELS, SLICES, check_output, read_table, write_table
+    from annotator.taxonomy import load_taxonomy
+
+    check_output(Path(out))
+    taxonomy = load_taxonomy(taxonomy_path)
+    rules = load_rules(rules_path, taxonomy=taxonomy)
+    found = match(
+        read_table(Path(slices_path), SLICES, made_by="annotator slices"),
+        read_table(Path(labels_path), LABELS, made_by="annotator label"),
+        rules=rules,
+        taxonomy=taxonomy,
+        documents=document_frame(documents, columns=columns) if documents else None,
+    )
+    write_table(found.table, Path(out), made_from={"rules": rules.fingerprint, "taxonomy": taxonomy.fingerprint})
+    emit(found.summary | {"out": out}, as_json=as_json, quiet=quiet, show=lambda: _show(found, out))
+    return 0
+
+
+def _show(found: Any, out: str) -> None:
+    show_matches(found.table, found.summary)
+    click.echo(f"-> {out}")
+
+
+def show_matches(table: Any, summary: dict[str, Any]) -> None:
+    """Print the best categories of each slice, and the slices that the corpus has nothing for."""
+    click.echo("Corpus categories that serve them, by written rules")
+    columns = ["slice_id", "category_id", "affinity", "documents", "tokens", "supply_gap", "rule_ids"]
+    best = table.group_by("slice_id", maintain_order=True).head(SHOWN_PER_SLICE).select(columns)
+    if best.height:
+        print_table(columns, best.rows())
+    for missing in summary.get("unmatched", ()):
+        click.echo(f"{missing['slice_id']}: nothing to upsample ({missing['reason']}). {missing['wanted']}")

@@ -1,0 +1,80 @@
+"""`annotator run`: the whole loop from one settings file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from annotator.cli.common import ProgressLine, emit, output_options
+
+
+@click.command("run")
+@click.argument("settings", metavar="LOOP.TOML")
+@click.option("--out", "-o", metavar="DIR", help="Folder for the artefacts, instead of the one in the settings.")
+@click.option("--cache-dir", default="cache", show_default=True, metavar="DIR", help="Where paid answers are kept.")
+@output_options
+def command(settings: str, out: str | None, cache_dir: str, quiet: bool, as_json: bool) -> int:
+    """Label, diagnose, find slices, match, rank, export, verify and report, as LOOP.TOML says.
+
+    Stop it at any time; the same command goes on from there. A finished step is done again only if what it depends on
+    has changed. See examples/loop.toml for a commented settings file.
+    """
+    result = run_with_progress(settings, out=out, cache_dir=cache_dir, quiet=quiet)
+    emit(result.as_dict(), as_json=as_json, quiet=quiet, show=lambda: show_result(result))
+    return 1 if result.failed else 0
+
+
+def run_with_progress(settings: str, *, out: str | None, cache_dir: str, quiet: bool) -> Any:
+    """Run the loop; a line on stderr for each step, and a bar inside the long ones."""
+    from annotator.cli.label import progress_note
+    from annotator.loop import run_loop
+
+    bars: dict[str, ProgressLine] = {}
+
+    def follow(step: str, state: str, detail: Any) -> None:
+        if state == "started":
+            bars[step] = ProgressLine(step, quiet=quiet)
+        elif state == "working":
+            bars[step].update(detail.done, detail.total, progress_note(detail))
+        else:
+            if step in bars:
+                bars.pop(step).close()
+            if not quiet:
+                because = f": {detail}" if state == "skipped" else ""
+                click.echo(f"  {step:<16} {state}{because}", err=True)
+
+    try:
+        return run_loop(
+            settings,
+            out=out,
+            cache_dir=cache_dir,
+            api_key=os.environ.get("OPENAI_API_KEY"),
+            base_url=os.environ.get("OPENAI_BASE_URL"),
+            progress=follow,
+        )
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def show_result(result: Any) -> None:
+    """Print what a user wants to see first: verdict, worst slices, matched categories, top documents, where things are."""
+    from annotator.cli.diagnose import show_verdict
+    from annotator.cli.match import show_matches
+    from annotator.cli.rank import show_ranking
+    from annotator.cli.slices import show_slices
+    from annotator.tables import MATCHES, SLICES, UPSAMPLE, read_table
+
+    paths = result.artefacts
+    click.echo()
+    show_verdict(result.summaries["diagnosis"])
+    click.echo()
+    show_slices(read_table(paths["slices"], SLICES, made_by="annotator run"), result.summaries["slices"])
+    if "upsample" in result.summaries:
+        click.echo()
+        show_matches(read_table(paths["matches"], MATCHES, made_by="annotator run"), result.summaries["matches"])
+        click.echo()
+        show_ranking(read_table(paths["upsample"], UPSAMPLE, made_by="annotator run"), result.summaries["upsample"])
+    click.echo(f"\nArtefacts in {result.out}/, the page for people: {paths['report']}")

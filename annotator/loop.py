@@ -1,0 +1,389 @@
+"""`annotator run`: the whole loop from one settings file, resumable at any step.
+
+A step is done again only if its inputs, its settings or the version of this package have changed since it was finished;
+what it gave is kept in `steps.json` beside the artefacts. Labelling resumes inside its step too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from annotator.budget import Budget
+from annotator.diagnose import diagnose
+from annotator.errors import BadInput
+from annotator.export import export
+from annotator.fingerprint import fingerprint
+from annotator.judges import Pace, open_judge
+from annotator.label import label
+from annotator.mapping import Rules, load_rules
+from annotator.match import match
+from annotator.prompts import load_prompt
+from annotator.rank import rank
+from annotator.readers import find_shards, read_documents, read_items, read_samples
+from annotator.report import report
+from annotator.scores import one_run
+from annotator.settings import Input, Settings, load_settings
+from annotator.slices import find_slices
+from annotator.tables import (
+    LABELS,
+    MATCHES,
+    SLICES,
+    UPSAMPLE,
+    read_table,
+    write_json,
+    write_probe,
+    write_table,
+    write_text,
+)
+from annotator.taxonomy import Kind, Taxonomy, load_taxonomy
+from annotator.verify import verify
+
+Progress = Callable[[str, str, Any], None]
+"""Called as progress(step, state, detail): state is "started", "working", "done", "resumed" or "skipped"."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopResult:
+    """Where everything is and what came out.
+
+    Attributes:
+        out: the folder of artefacts.
+        artefacts: step -> path of what it wrote.
+        summaries: step -> what it reported, JSON-ready.
+        failed: how many records are in dead-letter files.
+    """
+
+    out: Path
+    artefacts: dict[str, Path]
+    summaries: dict[str, Any]
+    failed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        artefacts = {step: str(path) for step, path in self.artefacts.items()}
+        return {"out": str(self.out), "artefacts": artefacts, "failed": self.failed, "steps": self.summaries}
+
+
+def run_loop(
+    settings_path: str | Path,
+    *,
+    out: str | Path | None = None,
+    cache_dir: str | Path = "cache",
+    api_key: str | None = None,
+    base_url: str | None = None,
+    progress: Progress | None = None,
+) -> LoopResult:
+    """Do all steps of a settings file, or those that are not done yet.
+
+    When the diagnosis says `not_data`, no documents are matched or ranked: a data change would not mend the cause.
+
+    Args:
+        out: folder for the artefacts, instead of the one in the settings.
+        api_key, base_url: for LLM judges; the settings' own base_url goes first.
+
+    Raises:
+        BadInput, StoppedEarly, ServiceFailure: as the steps do; what is finished stays finished.
+    """
+    settings, base = load_settings(settings_path)
+    loop = _Loop(settings, base, Path(out) if out else base / settings.out, progress or (lambda *_: None))
+    write_probe(loop.out)
+    loop.check_inputs()
+    loop.label("item", cache_dir, api_key, base_url)
+    loop.diagnose()
+    loop.slices()
+    if loop.summaries["diagnosis"]["verdict"] == "not_data":
+        for step in ("document_labels", "matches", "upsample", "export"):
+            loop.skip(step, "the diagnosis says that data is not the cause")
+    else:
+        loop.label("document", cache_dir, api_key, base_url)
+        loop.match()
+        loop.rank()
+        loop.export()
+    loop.verify()
+    loop.report()
+    failed = sum(loop.summaries.get(step, {}).get("failed", 0) for step in ("item_labels", "document_labels"))
+    return LoopResult(loop.out, loop.artefacts, loop.summaries, failed)
+
+
+def read_run(
+    inputs: Sequence[str | Path], *, run: str | None = None, columns: Mapping[str, str] | None = None
+) -> pl.DataFrame:
+    """The samples of one run, out of files that may hold several."""
+    return one_run(read_samples(inputs, columns=columns or {}), run=run)
+
+
+@dataclass
+class _Loop:
+    """The state of one run: what the steps share, and which of them are done."""
+
+    settings: Settings
+    base: Path
+    out: Path
+    progress: Progress
+    taxonomy: Taxonomy = field(init=False)
+    rules: Rules = field(init=False)
+    finished: dict[str, Any] = field(init=False)
+    artefacts: dict[str, Path] = field(default_factory=dict)
+    summaries: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.taxonomy = load_taxonomy(self._path(self.settings.taxonomy))
+        self.rules = load_rules(self._path(self.settings.rules), taxonomy=self.taxonomy)
+        self.finished = _read_finished(self.out / "steps.json")
+
+    def check_inputs(self) -> None:
+        """Raise BadInput for any input that is missing, before the first step starts."""
+        for source in (self.settings.items, self.settings.samples, self.settings.reference, self.settings.after):
+            if source:
+                find_shards(self._paths(source))
+        find_shards(self._paths(self.settings.documents))
+
+    def step(self, name: str, file: str, inputs: Sequence[Any], do: Callable[[Path], Mapping[str, Any]]) -> None:
+        """Do one step, unless it is finished and nothing that it depends on has changed.
+
+        Args:
+            file: the artefact's name inside the output folder.
+            inputs: settings (JSON values) and files (Path) that the step depends on.
+            do: writes the artefact to the path it is given, and returns a JSON-ready summary.
+        """
+        path = self.out / file
+        key = fingerprint([version("annotator"), self.taxonomy.fingerprint, *map(_identity, inputs)])
+        before = self.finished.get(name, {})
+        self.artefacts[name] = path
+        if before.get("key") == key and path.exists():
+            self.summaries[name] = before["summary"]
+            self.progress(name, "resumed", before["summary"])
+            return
+        self.progress(name, "started", None)
+        summary = dict(do(path))
+        self.summaries[name] = summary
+        self.finished[name] = {"key": key, "summary": summary, "file": file}
+        write_json(self.out / "steps.json", self.finished)
+        self.progress(name, "done", summary)
+
+    def skip(self, name: str, reason: str) -> None:
+        """Leave a step out and say why; an artefact of an earlier run would contradict this one."""
+        self.finished.pop(name, None)
+        self.progress(name, "skipped", reason)
+
+    # ------------------------------------------------------------- the steps
+
+    def label(self, kind: Kind, cache_dir: str | Path, api_key: str | None, base_url: str | None) -> None:
+        """Items or documents -> item_labels.parquet or document_labels.parquet."""
+        judging = self.settings.judge
+        source = self.settings.items if kind == "item" else self.settings.documents
+        spec = judging.items if kind == "item" else judging.documents
+        prompt = load_prompt(kind, self.taxonomy)
+        name = f"{kind}_labels"
+
+        def do(path: Path) -> Mapping[str, Any]:
+            judge = open_judge(
+                spec,
+                kind=kind,
+                taxonomy=self.taxonomy,
+                prompt=prompt,
+                base_url=judging.base_url or base_url,
+                api_key=api_key,
+                pace=Pace(concurrency=judging.concurrency),
+            )
+            return label(
+                self._paths(source),
+                out=path,
+                judge=judge,
+                cache_dir=cache_dir,
+                budget=Budget(max_cost_usd=judging.max_cost),
+                columns=source.columns,
+                progress=lambda now: self.progress(name, "working", now),
+            ).as_dict()
+
+        self.step(name, f"{name}.parquet", [spec, prompt.fingerprint, *self._identities(source)], do)
+
+    def diagnose(self) -> None:
+        """Raw outputs -> diagnosis.json."""
+
+        def do(path: Path) -> Mapping[str, Any]:
+            found = diagnose(self._items(), self._run("samples"), reference=self._run("reference"),
+                             labels=self._labels("item"))  # fmt: skip
+            write_json(path, found)
+            return {name: found[name] for name in ("verdict", "cause", "drop", "recovered_share", "advice")}
+
+        self.step("diagnosis", "diagnosis.json", self._evaluation(), do)
+
+    def slices(self) -> None:
+        """Items, labels and outputs -> slices.parquet."""
+        options = self.settings.slices.model_dump()
+
+        def do(path: Path) -> Mapping[str, Any]:
+            found = find_slices(
+                self._items(), self._labels("item"), self._run("samples"), reference=self._run("reference"), **options
+            )
+            write_table(found.table, path, made_from=self._made_from(slices=options))
+            return found.summary
+
+        self.step("slices", "slices.parquet", [options, *self._evaluation()], do)
+
+    def match(self) -> None:
+        """Slices and document labels -> matches.parquet."""
+
+        def do(path: Path) -> Mapping[str, Any]:
+            found = match(
+                self._table("slices", SLICES),
+                self._labels("document"),
+                rules=self.rules,
+                taxonomy=self.taxonomy,
+                documents=document_frame(self._paths(self.settings.documents), columns=self.settings.documents.columns),
+            )
+            write_table(found.table, path, made_from=self._made_from())
+            return found.summary
+
+        inputs = [self.rules.fingerprint, *self._identities(self.settings.documents)]
+        self.step("matches", "matches.parquet", [*inputs, self.artefacts["slices"], self._labels_path("document")], do)
+
+    def rank(self) -> None:
+        """Matches and documents -> upsample.parquet and the table of what was dropped, beside it."""
+        options = self.settings.rank.model_dump()
+
+        def do(path: Path) -> Mapping[str, Any]:
+            ranking = rank(
+                self._table("matches", MATCHES),
+                self._labels("document"),
+                self._paths(self.settings.documents),
+                self._items(),
+                rules=self.rules,
+                slices=self._table("slices", SLICES),
+                columns=self.settings.documents.columns,
+                **options,
+            )
+            write_table(ranking.chosen, path, made_from=self._made_from(rank=options))
+            write_table(ranking.dropped, dropped_path(path), made_from=self._made_from(rank=options))
+            return ranking.summary
+
+        inputs = [*self._identities(self.settings.documents), *self._identities(self.settings.items)]
+        tables = [self.artefacts["matches"], self._labels_path("document")]
+        self.step("upsample", "upsample.parquet", [options, self.rules.fingerprint, *inputs, *tables], do)
+
+    def export(self) -> None:
+        """upsample.parquet -> trainer files under export/."""
+        formats = self.settings.export.formats
+
+        def do(folder: Path) -> Mapping[str, Any]:
+            folder.mkdir(exist_ok=True)
+            upsample = self._table("upsample", UPSAMPLE)
+            made_from = self._made_from()
+            return {
+                name: export(
+                    upsample,
+                    folder / ("upsample.jsonl.zst" if name == "jsonl" else name),
+                    format=name,
+                    documents=self._paths(self.settings.documents),
+                    made_from=made_from,
+                )
+                for name in formats
+            }
+
+        self.step("export", "export", [formats, self.artefacts["upsample"]], do)
+
+    def verify(self) -> None:
+        """Outputs before and after the change -> verification.json, where the settings name an `after`."""
+        after = self.settings.after
+        if not after:
+            return
+
+        def do(path: Path) -> Mapping[str, Any]:
+            found = verify(
+                self._items(),
+                self._labels("item"),
+                self._run("samples"),
+                read_samples(self._paths(after), columns=after.columns),
+                self._table("slices", SLICES),
+            )
+            write_json(path, found)
+            return {name: found[name] for name in ("verdict",) if name in found}
+
+        inputs = [self.artefacts["slices"], *self._evaluation(), *self._identities(after)]
+        self.step("verification", "verification.json", inputs, do)
+
+    def report(self) -> None:
+        """All artefacts -> report.html."""
+        made = [path for name, path in self.artefacts.items() if path.is_file()]
+        self.step("report", "report.html", made, lambda path: write_text(path, report(self.out)) or {})
+
+    # ------------------------------------------------- what the steps read
+
+    def _path(self, name: str | None) -> Path | None:
+        return self.base / name if name else None
+
+    def _paths(self, source: Input) -> list[str]:
+        return [str(self.base / path) for path in source.paths]
+
+    def _identities(self, source: Input) -> list[Any]:
+        return [source.model_dump(), *(shard.path for shard in find_shards(self._paths(source)))]
+
+    def _evaluation(self) -> list[Any]:
+        """What diagnosis, slices and verification all depend on."""
+        settings = self.settings
+        sources = [source for source in (settings.items, settings.samples, settings.reference) if source]
+        return [*(part for source in sources for part in self._identities(source)), self._labels_path("item")]
+
+    def _items(self) -> pl.DataFrame:
+        return read_items(self._paths(self.settings.items), columns=self.settings.items.columns)
+
+    def _run(self, name: str) -> pl.DataFrame | None:
+        source = getattr(self.settings, name)
+        return read_run(self._paths(source), run=source.run, columns=source.columns) if source else None
+
+    def _labels_path(self, kind: Kind) -> Path:
+        return self.artefacts[f"{kind}_labels"]
+
+    def _labels(self, kind: Kind) -> pl.DataFrame:
+        return self._table(f"{kind}_labels", LABELS)
+
+    def _table(self, step: str, columns: Mapping[str, Any]) -> pl.DataFrame:
+        return read_table(self.artefacts[step], columns, made_by="annotator run")
+
+    def _made_from(self, **parameters: Any) -> dict[str, Any]:
+        """Fingerprints for table metadata; of content only, so that the same inputs give the same bytes anywhere."""
+        return {
+            "annotator": version("annotator"),
+            "taxonomy": self.taxonomy.fingerprint,
+            "rules": self.rules.fingerprint,
+            **parameters,
+        }
+
+
+def document_frame(inputs: Sequence[str | Path], *, columns: Mapping[str, str] | None = None) -> pl.DataFrame:
+    """What is known of the documents besides their text: doc_id, source, lang, url, tokens, quality, shard, row."""
+    batches = list(read_documents(inputs, columns=columns or {}, text=False))
+    return pl.concat(batches) if batches else pl.DataFrame(schema={"doc_id": pl.String})
+
+
+def dropped_path(out: Path) -> Path:
+    """Where the documents that were not chosen are listed: beside the ranked list, under its name."""
+    return out.with_name(f"{out.name}.dropped.parquet")
+
+
+def _identity(value: Any) -> Any:
+    """What a step's key holds of an input: files by place, size and time of change, everything else by value."""
+    if isinstance(value, Path):
+        found = value.stat()
+        return [str(value), found.st_size, found.st_mtime_ns]
+    return value
+
+
+def _read_finished(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError:
+        raise BadInput(
+            "is not a list of finished steps", where=str(path), remedy="Delete it; all is done again."
+        ) from None
+    return found if isinstance(found, dict) else {}
