@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import polars as pl
+
 from annotator.errors import BadInput, did_you_mean
 
 ITEMS = {
@@ -34,6 +36,29 @@ DOCUMENTS = {
     "url": ("url",),
     "tokens": ("tokens", "token_count", "n_tokens"),
     "quality": ("quality",),
+}
+
+
+UNNAMED_RUN = "unnamed"  # the run of samples whose table does not name one
+ITEM_TYPES = {
+    "item_id": pl.String,
+    "benchmark": pl.String,
+    "task": pl.String,
+    "prompt": pl.String,
+    "target": pl.String,
+    "choices": pl.List(pl.String),
+    "cluster_id": pl.String,
+}
+SAMPLE_TYPES = {
+    "item_id": pl.String,
+    "run": pl.String,
+    "sample_index": pl.Int64,
+    "response": pl.String,
+    "score": pl.Float64,
+    "finish_reason": pl.String,
+    "max_tokens": pl.Int64,
+    "stop": pl.List(pl.String),
+    "temperature": pl.Float64,
 }
 
 

@@ -12,6 +12,7 @@ from annotator.errors import BadInput
 from annotator.readers.columns import DOCUMENTS, ITEMS, check_overrides, resolve
 from annotator.readers.duplicates import SeenIds
 from annotator.readers.items import canonical_items
+from annotator.readers.logs import HARNESSES, log_items, rename
 from annotator.readers.records import BadRow, Batch, item_text
 from annotator.readers.shards import Shard, find_shards
 from annotator.readers.tables import Rows, parquet_fault, stream_frames, stream_rows
@@ -196,22 +197,29 @@ def parquet_schema(shard: Shard) -> dict[str, Any]:
 
 
 def _items(shard: Shard, columns: Mapping[str, str], batch_rows: int) -> Iterator[Batch]:
+    if shard.format in HARNESSES:
+        frame, rows = log_items(shard)
+        yield from _log_batches(shard, rename(frame, columns, str(shard.path)), rows, batch_rows)
+        return
     names = _Names(shard, ITEMS, columns, ("item_id", "prompt"))
     for rows in stream_rows(shard, batch_rows=batch_rows):
         flat = [flatten(row) for row in rows.values]
         items = canonical_items(flat, names.of(flat))
-        texts = [
-            item_text(prompt, choices, target) if prompt and prompt.strip() else None
-            for prompt, choices, target in items.select("prompt", "choices", "target").iter_rows()
-        ]
-        frame = pl.DataFrame(
-            [
-                items["item_id"].alias("record_id"),
-                pl.Series("text", texts, dtype=pl.String),
-                pl.Series("row", rows.numbers, dtype=pl.Int64),
-            ]
-        )
-        yield _checked(shard, frame, rows.bad, True)
+        yield _item_batch(shard, items, pl.Series(rows.numbers, dtype=pl.Int64), rows.bad)
+
+
+def _log_batches(shard: Shard, items: pl.DataFrame, rows: pl.Series, batch_rows: int) -> Iterator[Batch]:
+    for start in range(0, items.height, batch_rows):
+        yield _item_batch(shard, items.slice(start, batch_rows), rows.slice(start, batch_rows), [])
+
+
+def _item_batch(shard: Shard, items: pl.DataFrame, rows: pl.Series, bad: Sequence[tuple[int, str]]) -> Batch:
+    texts = [
+        item_text(prompt, choices, target) if prompt and prompt.strip() else None
+        for prompt, choices, target in items.select("prompt", "choices", "target").iter_rows()
+    ]
+    text = pl.Series("text", texts, dtype=pl.String)
+    return _checked(shard, pl.DataFrame([items["item_id"].alias("record_id"), text, rows.alias("row")]), bad, True)
 
 
 class _Names:

@@ -65,10 +65,8 @@ class SeenIds:
         return self._shards[int(place) >> _ROW_BITS].place(int(place) & ((1 << _ROW_BITS) - 1))
 
 
-def duplicate(what: str, place: str, earlier: str) -> BadInput:
+def duplicate(
+    what: str, place: str, earlier: str, *, remedy: str = "Give each row an id of its own, or name another --column."
+) -> BadInput:
     """The error for a second row with one id."""
-    return BadInput(
-        f"id {what!r} is there twice (first at {earlier})",
-        where=place,
-        remedy="Give each row an id of its own, or name another column with --column.",
-    )
+    return BadInput(f"id {what!r} is there twice (first at {earlier})", where=place, remedy=remedy)

@@ -9,29 +9,21 @@ from typing import Any
 import polars as pl
 
 from annotator.errors import BadInput
-from annotator.readers.columns import ITEMS, check_overrides, resolve
+from annotator.fingerprint import fingerprint
+from annotator.readers.columns import ITEM_TYPES, ITEMS, check_overrides, resolve
 from annotator.readers.duplicates import SeenIds
 from annotator.readers.frames import extra_columns, stack
+from annotator.readers.logs import HARNESSES, log_items, rename
 from annotator.readers.shards import Shard, find_shards
 from annotator.readers.tables import Rows, stream_rows
 from annotator.readers.values import as_id, as_strings, flatten, strings_or_none
-
-COLUMNS = {
-    "item_id": pl.String,
-    "benchmark": pl.String,
-    "task": pl.String,
-    "prompt": pl.String,
-    "target": pl.String,
-    "choices": pl.List(pl.String),
-    "cluster_id": pl.String,
-}
 
 
 def read_items(inputs: Sequence[str | Path], *, columns: Mapping[str, str] = {}) -> pl.DataFrame:
     """All items of some files, folders or globs, in the order of shards and rows.
 
     Args:
-        inputs: plain tables.
+        inputs: plain tables, or logs of evaluation harnesses (see `annotator.readers.logs`).
         columns: canonical name -> the tables' own name, where the aliases of the contract do not fit; a field of a
             nested object is "outer.inner".
 
@@ -46,35 +38,62 @@ def read_items(inputs: Sequence[str | Path], *, columns: Mapping[str, str] = {})
     """
     check_overrides(columns, ITEMS)
     seen = SeenIds()
+    logged: dict[str, tuple[str, str]] = {}
     frames = []
     for shard in find_shards(inputs):
-        frame = _read_shard(shard, columns)
+        if shard.format in HARNESSES:
+            frame, rows = _new_log_items(shard, columns, logged)
+        else:
+            frame, rows = _read_shard(shard, columns)
         if frame.height:
-            seen.add(frame["item_id"], frame["row"], shard)
-            frames.append(frame.drop("row"))
+            seen.add(frame["item_id"], rows, shard)
+            frames.append(frame)
     if not frames:
         raise BadInput("no items", where=", ".join(map(str, inputs)), remedy="Give a table with at least one row.")
     return stack(frames)
 
 
-def _read_shard(shard: Shard, columns: Mapping[str, str]) -> pl.DataFrame:
+def _new_log_items(
+    shard: Shard, columns: Mapping[str, str], logged: dict[str, tuple[str, str]]
+) -> tuple[pl.DataFrame, pl.Series]:
+    """The items of a log that no log before it had; the logs of two runs of one benchmark may be given together.
+
+    logged: item id -> (fingerprint of its text, where it was read), filled here.
+    """
+    frame, rows = log_items(shard)
+    frame = rename(frame, columns, str(shard.path))
+    fresh = []
+    for item_id, row, *content in zip(frame["item_id"], rows, frame["prompt"], frame["target"]):
+        text = fingerprint(content)
+        known, place = logged.setdefault(item_id, (text, shard.place(row)))
+        if known != text:
+            what = f"item {item_id!r} has another text than at {place}"
+            raise BadInput(what, where=shard.place(row), remedy="Give logs of one version of the benchmark.")
+        fresh.append(place == shard.place(row))
+    mask = pl.Series(fresh, dtype=pl.Boolean)
+    return frame.filter(mask), rows.filter(mask)
+
+
+def _read_shard(shard: Shard, columns: Mapping[str, str]) -> tuple[pl.DataFrame, pl.Series]:
+    """The items of a plain table, and their rows in it."""
     rows = all_rows(shard)
+    numbers = pl.Series(rows.numbers, dtype=pl.Int64)
     if not rows.values:
-        return pl.DataFrame(schema={**COLUMNS, "row": pl.Int64})
+        return pl.DataFrame(schema=ITEM_TYPES), numbers
     flat = [flatten(row) for row in rows.values]
     present = dict.fromkeys(name for row in flat for name in row)
     found = resolve(present, ITEMS, columns, required=("item_id", "prompt"), where=str(shard.path))
-    frame = canonical_items(flat, found).with_columns(pl.Series("row", rows.numbers, dtype=pl.Int64))
+    frame = canonical_items(flat, found)
     for name, fault in (("item_id", "missing id"), ("prompt", "empty prompt")):
-        blank = frame.filter(pl.col(name).is_null() | (pl.col(name).str.strip_chars() == ""))
-        if blank.height:
+        blank = (frame[name].is_null() | (frame[name].str.strip_chars() == "")).arg_true()
+        if len(blank):
             raise BadInput(
                 f"{fault} ({found[name]!r} has no text)",
-                where=shard.place(blank["row"][0]),
+                where=shard.place(numbers[blank[0]]),
                 remedy="Fill it in, or leave the row out.",
             )
     extras = extra_columns(flat, {*found.values(), *frame.columns}, from_text=shard.format == "csv")
-    return frame.with_columns(extras)
+    return frame.with_columns(extras), numbers
 
 
 def all_rows(shard: Shard) -> Rows:
@@ -101,4 +120,4 @@ def canonical_items(flat: Sequence[Mapping[str, Any]], found: Mapping[str, str])
     data["choices"] = [None if value is None else as_strings(value) for value in taken("choices")]
     for name in ("item_id", "cluster_id"):
         data[name] = [as_id(value) for value in taken(name)]
-    return pl.DataFrame({name: data[name] for name in COLUMNS}, schema=COLUMNS)
+    return pl.DataFrame({name: data[name] for name in ITEM_TYPES}, schema=ITEM_TYPES)

@@ -10,56 +10,63 @@ import polars as pl
 
 from annotator.errors import BadInput
 from annotator.fingerprint import fingerprint
-from annotator.readers.columns import SAMPLES, check_overrides, resolve
+from annotator.readers.columns import SAMPLE_TYPES, SAMPLES, UNNAMED_RUN, check_overrides, resolve
 from annotator.readers.duplicates import duplicate
 from annotator.readers.frames import extra_columns, stack
 from annotator.readers.items import all_rows
+from annotator.readers.logs import HARNESSES, log_samples, rename
 from annotator.readers.shards import Shard, find_shards
 from annotator.readers.values import as_float, as_id, as_int, as_score, as_strings, flatten, strings_or_none
 
-COLUMNS = {
-    "item_id": pl.String,
-    "run": pl.String,
-    "sample_index": pl.Int64,
-    "response": pl.String,
-    "score": pl.Float64,
-    "finish_reason": pl.String,
-    "max_tokens": pl.Int64,
-    "stop": pl.List(pl.String),
-    "temperature": pl.Float64,
-}
-UNNAMED_RUN = "unnamed"
+_SHARD, _ROW, _DIGEST = "annotator:shard", "annotator:row", "annotator:digest"  # while reading; never handed out
 
 
-def read_samples(inputs: Sequence[str | Path], *, columns: Mapping[str, str] = {}) -> pl.DataFrame:
+def read_samples(
+    inputs: Sequence[str | Path],
+    *,
+    columns: Mapping[str, str] = {},
+    filter: str | None = None,
+    metric: str | None = None,
+) -> pl.DataFrame:
     """All samples of some files, folders or globs, in the order of shards and rows.
 
     Args:
-        inputs: plain tables.
+        inputs: plain tables, or logs of evaluation harnesses.
         columns: canonical name -> the tables' own name; a field of a nested object is "outer.inner".
+        filter: which of the answers that lm-eval extracted in several ways is scored ("strict-match"); without it the
+            first in the log, which is the first in the task's definition. The others stand beside it as
+            "filters.NAME.parsed_answer" and "filters.NAME.METRIC".
+        metric: which metric of a log becomes `score`; without it the first whose value lies in 0..1.
 
     Returns:
-        item_id str, run str ("unnamed" in a table without such a column), sample_index i64, response str?, score f64 in
-        0..1, finish_reason str?, max_tokens i64?, stop list[str]?, temperature f64?; then all other columns as they
-        came (see `read_items`). Where a table numbers no samples, those of one item and run are numbered by the
-        fingerprint of their content, so that the order of rows does not matter.
+        item_id str, run str ("unnamed" where none is named), sample_index i64, response str?, score f64? in 0..1,
+        finish_reason str? (in the words of its origin), max_tokens i64?, stop list[str]?, temperature f64?; from logs
+        the columns of `annotator.readers.logs.EVIDENCE` and every metric as "metrics.NAME"; then all other columns as
+        they came (see `read_items`). Only a log may have samples without a score: those the harness did not score.
+        Where a table numbers no samples, those of one item and run are numbered by the fingerprint of their content,
+        so that the order of rows does not matter.
 
     Raises:
-        BadInput: naming file and row: unreadable file, bad JSON, no such column, missing id, a score that is missing or
-            outside 0..1, one (item_id, run, sample_index) twice; or no samples at all.
+        BadInput: naming file and row: unreadable file, bad JSON, no such column, filter or metric, missing id, a score
+            that is missing or outside 0..1, one (item_id, run, sample_index) twice; or no samples at all.
     """
     check_overrides(columns, SAMPLES)
     frames = []
     shards = find_shards(inputs)
     for number, shard in enumerate(shards):
-        frame = _read_shard(shard, columns)
+        if shard.format in HARNESSES:
+            frame, rows = log_samples(shard, filter_name=filter, metric=metric)
+            frame = rename(frame, columns, str(shard.path))
+            frame = frame.with_columns(pl.Series(_ROW, rows, dtype=pl.Int64), pl.lit(None, pl.String).alias(_DIGEST))
+        else:
+            frame = _read_shard(shard, columns)
         if frame.height:
-            frames.append(frame.with_columns(pl.lit(number, dtype=pl.Int64).alias("_shard")))
+            frames.append(frame.with_columns(pl.lit(number, dtype=pl.Int64).alias(_SHARD)))
     if not frames:
         raise BadInput("no samples", where=", ".join(map(str, inputs)), remedy="Give a table with at least one row.")
     samples = _numbered(stack(frames))
     _refuse_duplicates(samples, shards)
-    return samples.drop("_shard", "_row", "_digest")
+    return samples.drop(_SHARD, _ROW, _DIGEST)
 
 
 def _read_shard(shard: Shard, columns: Mapping[str, str]) -> pl.DataFrame:
@@ -84,7 +91,7 @@ def _read_shard(shard: Shard, columns: Mapping[str, str]) -> pl.DataFrame:
         "stop": [None if value is None else as_strings(value) for value in taken("stop")],
         "temperature": [as_float(value) for value in taken("temperature")],
     }
-    frame = pl.DataFrame({name: data[name] for name in COLUMNS}, schema=COLUMNS)
+    frame = pl.DataFrame({name: data[name] for name in SAMPLE_TYPES}, schema=SAMPLE_TYPES)
     missing = frame["item_id"].is_null().arg_true()
     if len(missing):
         raise BadInput(
@@ -98,8 +105,8 @@ def _read_shard(shard: Shard, columns: Mapping[str, str]) -> pl.DataFrame:
     ]
     return frame.with_columns(
         *extra_columns(flat, {*found.values(), *frame.columns}, from_text=shard.format == "csv"),
-        pl.Series("_row", rows.numbers, dtype=pl.Int64),
-        pl.Series("_digest", digests, dtype=pl.String),
+        pl.Series(_ROW, rows.numbers, dtype=pl.Int64),
+        pl.Series(_DIGEST, digests, dtype=pl.String),
     )
 
 
@@ -121,7 +128,7 @@ def _scores(shard: Shard, numbers: Sequence[int], values: Sequence[Any]) -> list
 def _numbered(samples: pl.DataFrame) -> pl.DataFrame:
     """Numbers for samples that have none: their rank by content among those of the same item and run."""
     unnumbered = pl.col("sample_index").is_null()
-    rank = pl.col("_digest").rank("ordinal").over("item_id", "run") - 1
+    rank = pl.col(_DIGEST).rank("ordinal").over("item_id", "run") - 1
     return samples.with_columns(pl.when(unnumbered).then(rank).otherwise("sample_index").alias("sample_index"))
 
 
@@ -132,5 +139,7 @@ def _refuse_duplicates(samples: pl.DataFrame, shards: Sequence[Shard]) -> None:
     twice = samples.filter(~pl.struct(key).is_first_distinct()).row(0, named=True)
     same = [pl.col(name) == twice[name] for name in key]
     first = samples.filter(*same).row(0, named=True)
-    where, earlier = (shards[row["_shard"]].place(row["_row"]) for row in (twice, first))
-    raise duplicate(f"{twice['item_id']} (run {twice['run']}, sample {twice['sample_index']})", where, earlier)
+    where, earlier = (shards[row[_SHARD]].place(row[_ROW]) for row in (twice, first))
+    what = f"{twice['item_id']} (run {twice['run']}, sample {twice['sample_index']})"
+    remedy = "Give the outputs of one run, or tell runs apart in a column (--column run=YOURS)."
+    raise duplicate(what, where, earlier, remedy=remedy)
