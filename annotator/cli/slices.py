@@ -28,7 +28,8 @@ from annotator.cli.common import ProgressLine, column_option, emit, output_optio
 @output_options
 def command(
     items: tuple[str, ...], samples: tuple[str, ...], reference_samples: tuple[str, ...], labels_path: str, out: str,
-    run_name: str | None, reference_run: str | None, columns: dict[str, str], quiet: bool, as_json: bool, **options: Any,
+    run_name: str | None, reference_run: str | None, columns: dict[str, str], quiet: bool, as_json: bool,
+    **options: Any,
 ) -> int:  # fmt: skip
     """Find the capability slices that really fail.
 
