@@ -60,7 +60,7 @@ def run_with_progress(settings: str, *, out: str | None, cache_dir: str, quiet: 
 
 
 def show_result(result: Any) -> None:
-    """Print what a user wants to see first: verdict, worst slices, matched categories, top documents, where things are."""
+    """Print what a user wants to see first: verdict, worst slices, categories, top documents, where things are."""
     from annotator.cli.diagnose import show_verdict
     from annotator.cli.match import show_matches
     from annotator.cli.rank import show_ranking
