@@ -14,11 +14,11 @@ FLOORS = [
     {"taxonomy", "schema"},
     {"tables", "readers", "prompts"},
     {"judges"},
-    {"budget", "label", "batch"},
+    {"budget", "label", "batch", "asking", "predicting", "parts", "rows", "tally"},
     {"agreement", "distill", "scores", "significance", "lattice", "outcomes", "explain_away", "stability", "by_column"}
-    | {"slices", "answers", "rescore", "causes", "comparability", "diagnose", "simulate"},
-    {"mapping", "match"},
-    {"decontaminate", "rank", "export"},
+    | {"slices", "answers", "rescore", "recovery", "causes", "comparability", "findings", "diagnose", "simulate"},
+    {"mapping", "rule_findings", "categories", "match"},
+    {"ngrams", "quoted", "decontaminate", "near_duplicates", "rank", "export"},
     {"verify", "report"},
     {"loop", "cli", "__init__", "__main__"},
 ]

@@ -1,0 +1,304 @@
+"""Match failing slices to corpus categories by the mapping rules.
+
+With weight a and strength s of each axis that the slice names, affinity = exp(sum a ln s / sum a). The operation is the
+gate: without a rule from the slice's operation to the category the affinity is 0. A slice that names no operation has
+the first axis it does name as its gate, which only equal or near values open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from annotator.categories import Category, Profiles, category_sizes, covers, profile_sizes, profiles
+from annotator.errors import BadInput
+from annotator.mapping import CORE, GATE, SHORT, Rule, Rules
+from annotator.tables import MATCHES
+from annotator.taxonomy import AXES, Taxonomy
+
+SCARCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Slices against categories.
+
+    table: MATCHES; slices in the order given, the highest weight first within one. weight is recoverable points x
+        affinity. supply_gap is the slice's share of all recoverable points over its share of the corpus (tokens, or
+        documents where tokens are unknown); above 2 the corpus is short of such text.
+    unmatched: slice_id, reason (no_rule, no_documents, no_pull) and `wanted`, what such documents would look like.
+    summary: counts and versions, JSON-ready.
+    """
+
+    table: pl.DataFrame
+    unmatched: list[dict[str, str]]
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One axis of an affinity: its weight, the strength, and the rules or near groups that gave it."""
+
+    axis: str
+    weight: float
+    strength: float
+    rule_ids: tuple[str, ...]
+    open: bool
+
+
+def match(
+    slices: pl.DataFrame,
+    document_labels: pl.DataFrame,
+    *,
+    rules: Rules,
+    taxonomy: Taxonomy,
+    documents: pl.DataFrame | None = None,
+) -> Matches:
+    """Which categories of the corpus teach or exercise what each failing slice demands.
+
+    Args:
+        slices: SLICES; null axis values mean any.
+        document_labels: LABELS of documents.
+        documents: doc_id and any of source, tokens and the columns that rules name.
+
+    Raises:
+        BadInput: a slice or label uses values that the taxonomy lacks, or a column that a rule asks for is missing.
+    """
+    _known(slices, taxonomy)
+    found = profiles(document_labels, rules=rules, documents=documents)
+    sizes, tokens = category_sizes(found)
+    points = slices["recoverable_points"].fill_null(0.0).clip(lower_bound=0.0).to_list()
+    gaps = _Supply(found, sum(points))
+    rows: list[dict[str, Any]] = []
+    unmatched: list[dict[str, str]] = []
+    scarce: list[str] = []
+    for row, recoverable in zip(slices.iter_rows(named=True), points, strict=True):
+        affinities = {k: affinity_of(row, category, rules) for k, category in enumerate(found.categories) if sizes[k]}
+        matched = {k: value for k, value in affinities.items() if value[0] >= max(rules.min_affinity, 1e-12)}
+        if not matched:
+            unmatched.append(_unmatched(row, rules, taxonomy))
+            continue
+        gap = gaps.of({k: affinity for k, (affinity, _) in matched.items()}, rules, recoverable)
+        if gap is not None and gap > SCARCE:
+            scarce.append(row["slice_id"])
+        ranked = sorted(matched, key=lambda k: (-matched[k][0], found.categories[k].id))
+        rows += [
+            {
+                "slice_id": row["slice_id"],
+                "category_id": found.categories[k].id,
+                "affinity": matched[k][0],
+                "weight": matched[k][0] * recoverable,
+                "rule_ids": list(matched[k][1]),
+                "documents": int(sizes[k]),
+                "tokens": None if tokens is None else int(tokens[k]),
+                "supply_gap": gap,
+            }
+            for k in ranked
+        ]
+    table = pl.DataFrame(rows, schema=MATCHES)
+    return Matches(table, unmatched, _summary(slices, found, table, unmatched, scarce, rules))
+
+
+def affinity_of(row: Mapping[str, Any], category: Category, rules: Rules) -> tuple[float, tuple[str, ...]]:
+    """The affinity of a slice and a category in 0..1, and the ids of the rules and near groups that made it."""
+    return combined(steps(row, category, rules))
+
+
+def combined(trail: list[Step]) -> tuple[float, tuple[str, ...]]:
+    """The weighted geometric mean of the strengths; 0 if a gate is shut or nothing pulls."""
+    total = sum(step.weight for step in trail)
+    if not total or not all(step.open for step in trail):
+        return 0.0, ()
+    mean = float(np.exp(sum(step.weight * np.log(max(step.strength, 1e-9)) for step in trail) / total))
+    return round(min(mean, 1.0), 6), tuple(dict.fromkeys(rule for step in trail for rule in step.rule_ids))
+
+
+def steps(row: Mapping[str, Any], category: Category, rules: Rules) -> list[Step]:
+    """The axes that the slice names and that have weight, the gate first."""
+    named = [axis for axis in (*CORE, "output_constraint") if row.get(axis) and rules.weights[axis] > 0]
+    return [_step(axis, axis == named[0], row, category, rules) for axis in named]
+
+
+def _step(axis: str, gate: bool, row: Mapping[str, Any], category: Category, rules: Rules) -> Step:
+    weight = rules.weights[axis]
+    if axis == GATE:
+        best = [_best_rule(axis, operation, row, category, rules) for operation in row[GATE]]
+        strength = sum(rule.strength for rule in best if rule) / len(best)
+        return Step(axis, weight, strength, tuple(rule.id for rule in best if rule), any(best))
+    rule = _best_rule(axis, row[axis], row, category, rules)
+    theirs = dict(zip(CORE, category[:3], strict=True)).get(axis)
+    strength, near = rules.likeness(axis, row[axis], theirs)
+    if rule is not None and rule.strength > strength:
+        return Step(axis, weight, rule.strength, (rule.id,), True)
+    is_open = not gate or theirs == row[axis] or near is not None or rule is not None
+    same = (f"same-{SHORT[axis]}",) if gate and theirs == row[axis] else ()
+    return Step(axis, weight, strength, (near,) if near else same, is_open)
+
+
+def _best_rule(axis: str, value: str, row: Mapping[str, Any], category: Category, rules: Rules) -> Rule | None:
+    """The strongest rule of that axis which holds for slice and category; of equals the first in the file."""
+    holding = (
+        rule
+        for rule in rules.rules
+        if rule.axis == axis
+        and value in rule.slice[axis]
+        and all(_names(row, other, wanted) for other, wanted in rule.slice.items() if other != axis)
+        and covers(rule.document, category)
+        and all(_shares_value(row, other, category) for other in rule.bound)
+    )
+    return max(holding, key=lambda rule: rule.strength, default=None)
+
+
+def _names(row: Mapping[str, Any], axis: str, wanted: tuple[str, ...]) -> bool:
+    value = row.get(axis)
+    return any(one in wanted for one in (value if isinstance(value, list) else [value]))
+
+
+def _shares_value(row: Mapping[str, Any], axis: str, category: Category) -> bool:
+    return row.get(axis) in (None, dict(zip(CORE, category[:3], strict=True))[axis])
+
+
+class _Supply:
+    """Shares of the corpus, each document counted once however many of its operations match."""
+
+    def __init__(self, found: Profiles, points: float) -> None:
+        documents, tokens = profile_sizes(found)
+        sizes = documents if tokens is None else tokens
+        self.members, self.points = found.members, points
+        self.sizes = np.where([guard is None for guard in found.guards], sizes, 0)
+
+    def of(self, affinities: Mapping[int, float], rules: Rules, points: float) -> float | None:
+        total = self.sizes.sum()
+        if not total or not self.points:
+            return None
+        pulls = np.zeros(self.members.max(initial=-1) + 2)  # the last one stands for "no operation"
+        pulls[list(affinities)] = list(affinities.values())
+        supply = float((pooled(pulls[self.members], rules) * self.sizes).sum() / total)
+        return round(points / self.points / supply, 6) if supply else None
+
+
+def pooled(affinities: np.ndarray, rules: Rules) -> np.ndarray:
+    """The affinity of documents from those of their categories (last axis: first, second, third operation).
+
+    1 - prod(1 - w a): a second operation that also matches adds to the first, and nothing exceeds 1.
+    """
+    return 1.0 - np.prod(1.0 - affinities * np.asarray(rules.position), axis=-1)
+
+
+def _known(slices: pl.DataFrame, taxonomy: Taxonomy) -> None:
+    for row in slices.select("slice_id", *AXES).iter_rows(named=True):
+        for axis in AXES:
+            for value in row[axis] if isinstance(row[axis], list) else [row[axis]]:
+                if value is not None:
+                    taxonomy.check(axis, value, where=f"slice {row['slice_id']}", kind="item")
+
+
+def _unmatched(row: Mapping[str, Any], rules: Rules, taxonomy: Taxonomy) -> dict[str, str]:
+    operations = row[GATE] or []
+    linked = [op for op in operations if any(r.axis == GATE and op in r.slice[GATE] for r in rules.rules)]
+    if not any(row[axis] for axis in CORE):
+        reason = "no_pull"
+    else:
+        reason = "no_documents" if linked or not operations else "no_rule"
+    return {"slice_id": row["slice_id"], "reason": reason, "wanted": wanted(row, rules, taxonomy)}
+
+
+def wanted(row: Mapping[str, Any], rules: Rules, taxonomy: Taxonomy) -> str:
+    """What documents for a slice would look like, in the words of the taxonomy."""
+    meanings = {axis: taxonomy.axes[axis].definitions["document"] for axis in AXES}
+    moves = [meanings[GATE].get(op, op).rstrip(".") for op in row[GATE] or []]
+    parts = [f"text that carries this out at length: {'; '.join(moves)}"] if moves else ["text"]
+    if row["background_condition"]:
+        subject = meanings["background_condition"].get(row["background_condition"], row["background_condition"])
+        parts.append(f"on {row['background_condition']} ({subject.rstrip('.')})")
+    if row["task_type"]:
+        purpose = meanings["task_type"].get(row["task_type"], row["task_type"])
+        parts.append(f"with the purpose {row['task_type']} ({purpose.rstrip('.')})")
+    if not any(row[axis] for axis in CORE):
+        return "The slice names an output form only, which pulls no text: look at the scorer and the prompt first."
+    reasons = [rules.no_counterpart[op] for op in row[GATE] or [] if op in rules.no_counterpart]
+    return " ".join([f"Nothing to upsample: collect or write {', '.join(parts)}.", *reasons])
+
+
+def _summary(
+    slices: pl.DataFrame, found: Profiles, table: pl.DataFrame, unmatched: list[dict[str, str]], scarce: list[str],
+    rules: Rules,
+) -> dict[str, Any]:  # fmt: skip
+    usable = found.documents["profile"].is_not_null().sum()
+    matched = set(table["category_id"].to_list())
+    hit = [any(found.categories[k].id in matched for k in row if k >= 0) for row in found.members]
+    free = np.array([is_hit and guard is None for is_hit, guard in zip(hit, found.guards, strict=True)], dtype=bool)
+    documents, tokens = profile_sizes(found)
+    note = "" if usable else "No document has usable labels."
+    if unmatched:
+        note = f"{len(unmatched)} of {slices.height} slices have no counterpart in this corpus."
+    return {
+        "slices": slices.height,
+        "slices_matched": slices.height - len(unmatched),
+        "slices_unmatched": len(unmatched),
+        "unmatched": unmatched,
+        "scarce_slices": scarce,
+        "categories": len(found.categories),
+        "categories_matched": len(matched),
+        "documents": found.documents.height,
+        "documents_matched": int(documents[free].sum()),
+        "tokens": None if tokens is None else int(tokens.sum()),
+        "rules_version": rules.version,
+        "rules_fingerprint": rules.fingerprint,
+        "note": note,
+    }
+
+
+def explain(slice_row: Mapping[str, Any], document: Mapping[str, Any], *, rules: Rules) -> dict[str, Any]:
+    """The arithmetic between one slice and one document, axis by axis.
+
+    Args:
+        slice_row: the axes of a slice (a row of SLICES).
+        document: the labels of a document (a row of LABELS), with any column that rules name.
+
+    Returns:
+        affinity, guard (id or None), and per operation of the document: category_id, affinity, position weight, steps
+        [{axis, weight, slice, document, strength, rule_ids}], arithmetic (the formula with its numbers).
+    """
+    if not document.get(GATE):
+        raise BadInput("the document has no labels", where=str(document.get("record_id", "")))
+    frame = pl.DataFrame([{"status": "ok", "record_id": "document", "confidence": None, **document}])
+    found = profiles(frame, rules=rules)
+    parts = []
+    for place, k in enumerate(found.members[0]):
+        if k >= 0:
+            parts.append(_explained(slice_row, found.categories[k], rules.position[place], rules))
+    pulls = np.array([[part["affinity"] for part in parts] + [0.0] * (found.members.shape[1] - len(parts))])
+    affinity = 0.0 if found.guards[0] else float(pooled(pulls, rules)[0])
+    return {"affinity": round(affinity, 6), "guard": found.guards[0], "operations": parts}
+
+
+def _explained(slice_row: Mapping[str, Any], category: Category, position: float, rules: Rules) -> dict[str, Any]:
+    trail = steps(slice_row, category, rules)
+    affinity, rule_ids = combined(trail)
+    theirs = dict(zip(CORE, category[:3], strict=True))
+    sums = " + ".join(f"{step.weight:g} ln {step.strength:g}" for step in trail)
+    shut = next((step.axis for step in trail if not step.open), None)
+    formula = f"exp(({sums}) / {sum(step.weight for step in trail):g}) = {affinity:.3f}"
+    return {
+        "category_id": category.id,
+        "affinity": affinity,
+        "position": position,
+        "rule_ids": list(rule_ids),
+        "steps": [
+            {
+                "axis": step.axis,
+                "weight": step.weight,
+                "slice": slice_row[step.axis],
+                "document": theirs.get(step.axis),
+                "strength": step.strength,
+                "rule_ids": list(step.rule_ids),
+            }
+            for step in trail
+        ],
+        "arithmetic": f"no rule opens the gate {shut}: 0" if shut else (formula if trail else "no axis pulls: 0"),
+    }
