@@ -80,7 +80,7 @@ class Application:
             return _response(200, _JSON, orjson.dumps(self.book.stats.as_json()))
         if request.path == "/__requests":
             kept = list(self.book.bodies)[-int(request.query.get("last", "20")) :]
-            return _response(200, _JSON, b"[" + b",".join(kept) + b"]")
+            return _response(200, _JSON, orjson.dumps([_readable(body) for body in kept]))
         if request.path == "/__config" and request.method == "POST":
             try:
                 self.configure(dataclasses.replace(self.faults, **orjson.loads(await request.read())))
@@ -107,6 +107,11 @@ class Application:
                 if outcome == "ok" or outcome in ODD_REPLIES:
                     self.book.answers(reply.record, reply.usage)
             return response
+        except ConnectionError:  # the client went away while the reply was being written
+            raise
+        except Exception:
+            outcome = "server_bug"  # such as an `answer` that raises: the test that looks at the outcomes will tell
+            raise
         finally:
             self.book.ends(outcome, status)
 
@@ -127,6 +132,7 @@ class Application:
             return Reply(400, _JSON, problem, "rejected")
         text = record_text(body["messages"])
         record = record_hash(text)
+        self.book.names(record)
         reply = self._over_limit(record, body) or self._perform(record, text, body)
         if self._limits:
             limits = [bucket.headers(kind) for kind, bucket in self._limits.items()]
@@ -197,6 +203,13 @@ def _key(request: web.BaseRequest) -> str:
     return request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
 
 
+def _readable(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
+
+
 def _response(status: int, headers: dict[str, str], body: bytes) -> web.Response:
     return web.Response(status=status, headers=headers, body=body)
 
@@ -219,8 +232,8 @@ async def _deliver(request: web.BaseRequest, reply: Reply, faults: Faults) -> we
     if fault == "slow_drip":
         size = max(1, len(body) // 10)
         for start in range(0, len(body), size):
+            await asyncio.sleep(faults.drip_s / 10)  # not after the last piece: the client goes when it has that
             await response.write(body[start : start + size])
-            await asyncio.sleep(faults.drip_s / 10)
         await response.write_eof()
         return response
     await response.write(body[: len(body) // 2])

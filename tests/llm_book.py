@@ -19,7 +19,8 @@ class Stats:
     Attributes:
         requests: chat requests that arrived, whatever came of them.
         outcomes: how many ended as "ok", as each fault by its name, as "limited" (429 of the server's own rate limit),
-            "rejected" (unsupported feature or bad request), "bad_key", or "abandoned" (the client went away first).
+            "rejected" (unsupported feature or bad request), "bad_key", "abandoned" (the client went away first) or
+            "server_bug".
         attempts: by record hash, requests that reached the point where a fault is chosen.
         answered: by record hash, right answers that were sent to the last byte; more than 1 is paid twice.
         prompt_tokens, cached_tokens, completion_tokens: of all complete replies of status 200, right or not, as they
@@ -88,10 +89,14 @@ class Book:
         self.bodies.append(body)
         self._second()[0] += 1
 
+    def names(self, record: str) -> None:
+        """The request turned out to be about this record."""
+        if self._record_waits:
+            self.stats.retried_early += time.monotonic() < self._record_waits.pop(record, 0)
+
     def attempt(self, record: str) -> int:
         """Counts one more attempt of a record, and gives its number from 1."""
         self.stats.attempts[record] += 1
-        self.stats.retried_early += time.monotonic() < self._record_waits.pop(record, 0)
         return self.stats.attempts[record]
 
     def told_to_wait(self, record: str, wait_s: float) -> None:
