@@ -130,11 +130,12 @@ def _record(row: int, sample: Mapping[str, Any], shared: Mapping[str, Any], log:
     scores = _scores(sample, log)
     first = next(iter(scores.values()), {})
     content = (choice.get("message") or {}).get("content")
+    answer = _visible(content) if content is not None else output.get("completion") or None
     record = {
         **shared,
         "item_id": item["item_id"],
         "sample_index": int(sample.get("epoch") or 1) - 1,
-        "response": _attached(_visible(content) if content is not None else output.get("completion"), attachments),
+        "response": _attached(answer, attachments),
         "reasoning": _attached(_reasoning(content), attachments),
         "finish_reason": choice.get("stop_reason"),
         "prompt": as_json(_before_answer(messages)) if messages else item["prompt"],

@@ -11,6 +11,7 @@ from annotator.errors import BadInput
 from annotator.readers.columns import ITEMS
 from annotator.readers.compressed import chunks
 from annotator.readers.logs import LogRecord, parse_json
+from annotator.readers.records import option_name
 from annotator.readers.shards import Shard
 from annotator.readers.tables import stream_rows
 from annotator.readers.values import as_float, as_json, as_text, flatten
@@ -45,16 +46,21 @@ def records(shard: Shard) -> Iterator[LogRecord]:
     results = _results(shard.path, named)
     task = named["task"] if named else _only_task(results)
     shared = _shared(results, task, shard.path)
+    functions = _filter_functions(results, task)
     for rows in stream_rows(shard):
         if rows.bad:
             row, fault = rows.bad[0]
             raise BadInput(fault, where=shard.place(row), remedy="The log may be cut short; copy it again.")
         for number, row in zip(rows.numbers, rows.values):
-            yield from _row_records(number, row, task, shared)
+            yield from _row_records(number, row, task, shared, functions)
 
 
 def _row_records(
-    number: int, row: Mapping[str, Any], task: str | None, shared: Mapping[str, Any]
+    number: int,
+    row: Mapping[str, Any],
+    task: str | None,
+    shared: Mapping[str, Any],
+    functions: Mapping[Any, Sequence[str]],
 ) -> Iterator[LogRecord]:
     requests = _requests(row["arguments"])
     prompt = as_text(requests[0][0])
@@ -88,24 +94,27 @@ def _row_records(
         return
     answers = [as_text(answer) for answer in repeats] or [None]
     for index, response in enumerate(answers):
-        own = parsed[index] if isinstance(parsed, list) and len(parsed) == len(answers) else parsed
-        mine = {
-            name: value[index] if isinstance(value, list) and len(value) == len(answers) else value
-            for name, value in scores.items()
-        }
-        level = "sample" if len(answers) == 1 or mine != scores else "item"
-        yield LogRecord(
-            number,
-            item,
-            {
-                **sample,
-                "sample_index": index,
-                "response": response,
-                "parsed_answer": as_text(own),
-                "score_level": level,
-            },
-            mine,
-        )
+        own, mine, level = _of_repeat(index, len(answers), parsed, scores, functions.get(row.get("filter")))
+        repeat = {"sample_index": index, "response": response, "parsed_answer": as_text(own), "score_level": level}
+        yield LogRecord(number, item, {**sample, **repeat}, mine)
+
+
+def _of_repeat(
+    index: int, repeats: int, parsed: Any, scores: Mapping[str, Any], functions: Sequence[str] | None
+) -> tuple[Any, dict[str, Any], str]:
+    """What a filter and the metrics say of one repeat: its extracted answer, its scores, and whose scores they are.
+
+    Lists of as many are one each. A filter that takes the first answer scores that one and no other. Any other (a
+    majority vote, pass@k, a filter whose definition is not known) has one score that stands for the whole item.
+    """
+    if repeats == 1:
+        return parsed[0] if isinstance(parsed, list) and len(parsed) == 1 else parsed, dict(scores), "sample"
+    own = parsed[index] if isinstance(parsed, list) and len(parsed) == repeats else parsed
+    if scores and all(isinstance(value, list) and len(value) == repeats for value in scores.values()):
+        return own, {name: value[index] for name, value in scores.items()}, "sample"
+    if functions and functions[-1] == "take_first" and "majority_vote" not in functions:
+        return (own, dict(scores), "sample") if index == 0 else (None, {}, "sample")
+    return own, dict(scores), "item"
 
 
 def _requests(arguments: Any) -> list[list[Any]]:
@@ -127,10 +136,17 @@ def _item(row: Mapping[str, Any], task: str | None, prompt: str | None, options:
         "benchmark": task,
         "task": document.get("subject", task),
         "prompt": question or prompt,
-        "target": as_text(row.get("target")),
+        "target": _option(as_text(row.get("target")), options),
         "choices": choices or options,
         **extras,
     }
+
+
+def _option(target: str | None, options: Sequence[str] | None) -> str | None:
+    """A multiple-choice target by the letter that `item_text` gives it; the harness writes its 0-based index."""
+    if options and target is not None and target.isdecimal() and int(target) < len(options):
+        return option_name(int(target))
+    return target
 
 
 def _first(document: Mapping[str, Any], names: Sequence[str], kind: Any) -> Any:
@@ -169,6 +185,17 @@ def _results(path: Path, named: re.Match[str] | None) -> dict[str, Any]:
 def _only_task(results: Mapping[str, Any]) -> str | None:
     tasks = list(results.get("configs") or {})
     return tasks[0] if len(tasks) == 1 else None
+
+
+def _filter_functions(results: Mapping[str, Any], task: str | None) -> dict[Any, list[str]]:
+    """Filter -> the names of its functions in order; a task without filters takes the first answer, as "none"."""
+    config = (results.get("configs") or {}).get(task)
+    if config is None:
+        return {}
+    return {
+        one.get("name"): [step.get("function") for step in one.get("filter") or []]
+        for one in config.get("filter_list") or [{"name": "none", "filter": [{"function": "take_first"}]}]
+    }
 
 
 def _shared(results: Mapping[str, Any], task: str | None, path: Path) -> dict[str, Any]:

@@ -100,9 +100,9 @@ def log_records(shard: Shard) -> list[LogRecord]:
     """
     try:
         records = list(importlib.import_module(HARNESSES[shard.format]).records(shard))
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         what = f"does not have the shape of a {shard.format} log ({type(error).__name__}: {error})"
-        raise BadInput(what, where=str(shard.path), remedy="Was it changed, or is it of an unknown version?") from None
+        raise BadInput(what, where=str(shard.path), remedy="Was it changed, or is it of an unknown version?") from error
     if not records:
         raise BadInput(
             "holds no samples", where=str(shard.path), remedy="Log samples when evaluating (lm-eval: --log_samples)."

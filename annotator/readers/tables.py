@@ -44,7 +44,7 @@ def stream_rows(shard: Shard, *, batch_rows: int = 4096) -> Iterator[Rows]:
     Raises:
         BadInput: the file is damaged or cut short, or is not a table.
     """
-    if shard.format == "parquet":
+    if shard.format in ("parquet", "lighteval"):
         for first, frame in stream_frames(shard, batch_rows=batch_rows):
             yield Rows(list(range(first, first + frame.height)), frame.to_dicts())
     elif shard.format == "csv":
