@@ -1,0 +1,312 @@
+"""Train a student judge on labels: regularised linear heads, probabilities calibrated on held-out folds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import scipy.linalg
+import scipy.optimize
+import scipy.sparse as sp
+import scipy.special
+
+from annotator.errors import BadInput
+from annotator.fingerprint import fingerprint
+from annotator.judges import features, student
+from annotator.tables import write_json, write_whole
+from annotator.taxonomy import AXES, GRADES, MAX_OPERATIONS, Kind, Taxonomy
+
+MIN_RECORDS = 20
+_FOLDS = 5
+_PENALTY = 0.02
+_SHAPE_WEIGHT = 1.0
+_MIN_TEXTS = {"item": 2, "document": 3}  # a hash must occur in so many training texts
+_THRESHOLDS = np.round(np.arange(0.1, 0.91, 0.05), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one side learns from: texts with their sources, and the values of each head.
+
+    targets: head name -> (values in taxonomy order, matrix of texts x values, rows sum to 1; the set head is 0/1).
+    """
+
+    kind: Kind
+    batch: features.Batch
+    sources: np.ndarray
+    ids: np.ndarray
+    targets: dict[str, tuple[tuple[str, ...], np.ndarray]]
+
+
+def distill(labels: pl.DataFrame, texts: pl.DataFrame, *, taxonomy: Taxonomy, out: Path, data: str) -> dict[str, Any]:
+    """Train a student on labels and write its folder.
+
+    Args:
+        labels: a label table (record_id, kind, the axes, exercise, quality); only rows of status "ok" are read.
+        texts: record_id, text (items as rendered by `features.item_text`), source (benchmark or corpus source: folds
+            that hold out whole sources tell how the student does on unseen ones).
+        out: the folder to write; card.json and weights.npz in it are replaced.
+        data: one sentence for the card on where the labels come from.
+
+    Returns:
+        The card. `scores` has, per side and axis, kappa, macro_f1 and ece, cross-validated twice: "seen_sources"
+        (random folds) and "unseen_sources" (whole sources held out). Same inputs, same bytes, in any row order.
+
+    Raises:
+        BadInput: if a side has labels but fewer than 20, or a label lacks its text.
+    """
+    sides, arrays, scores, sizes = {}, {}, {}, {}
+    for kind in ("item", "document"):
+        lesson = _lesson(labels, texts, taxonomy, kind)
+        if lesson is None:
+            continue
+        sides[kind], made, scores[kind] = _train(lesson)
+        arrays |= {f"{kind}.{name}": array for name, array in made.items()}
+        sizes[kind] = {"records": lesson.batch.texts, "hashes": len(made["hash"])}
+    if not sides:
+        raise BadInput("there are no labels to learn from", remedy="Label some records first.")
+    card = {
+        "format": student.CARD_FORMAT,
+        "features": features.FEATURES_VERSION,
+        "taxonomy_version": taxonomy.version,
+        "taxonomy": taxonomy.fingerprint,
+        "data": data,
+        "sizes": sizes,
+        "sides": sides,
+        "scores": scores,
+        "created_with": {"python": ".".join(map(str, sys.version_info[:2])), "numpy": np.__version__},
+    }
+    write_student(out, card, arrays)
+    return card
+
+
+def write_student(out: Path, card: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write card.json and weights.npz; the bytes hold no time stamp."""
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    write_whole(out / "weights.npz", fill)
+    write_json(out / "card.json", card)
+
+
+def _lesson(labels: pl.DataFrame, texts: pl.DataFrame, taxonomy: Taxonomy, kind: Kind) -> Lesson | None:
+    rows = labels.filter(pl.col("kind") == kind)
+    if "status" in rows.columns:
+        rows = rows.filter(pl.col("status") == "ok")
+    if rows.is_empty():
+        return None
+    if len(rows) < MIN_RECORDS:
+        remedy = f"Label at least {MIN_RECORDS} {kind}s, or leave them out."
+        raise BadInput(f"only {len(rows)} labels of {kind}s to learn from", remedy=remedy)
+    rows = rows.join(texts.select("record_id", "text", "source"), on="record_id", how="left").sort("record_id")
+    lost = rows.filter(pl.col("text").is_null())
+    if len(lost):
+        remedy = "Give the files that the labels were made from."
+        raise BadInput(f"no text for record {lost['record_id'][0]!r} ({len(lost)} in all)", remedy=remedy)
+    targets = {}
+    for name in (*AXES, *(GRADES if kind == "document" else ())):
+        allowed = taxonomy.values(name, kind) if name in AXES else taxonomy.grade_values(name)
+        first = rows[name].list.first() if name == "solving_operation" else rows[name].cast(pl.String)
+        targets[name] = _one_hot([[value] for value in first], allowed)
+    operations = taxonomy.values("solving_operation", kind)
+    targets[student.OPERATION_SET] = _one_hot(rows["solving_operation"].to_list(), operations)
+    return Lesson(
+        kind=kind,
+        batch=features.extract(rows["text"].to_list(), kind),
+        sources=rows["source"].fill_null("").to_numpy().astype(str),
+        ids=rows["record_id"].to_numpy().astype(str),
+        targets=targets,
+    )
+
+
+def _one_hot(lists: list[list[str]], allowed: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The allowed values that occur, in taxonomy order, and a 0/1 matrix; a value of no axis is the user's mistake."""
+    seen = {value for values in lists for value in values}
+    unknown = sorted(value for value in seen if value not in allowed)
+    if unknown:
+        raise BadInput(f"{unknown[0]!r} is not a value of this taxonomy", remedy="Migrate the labels to its version.")
+    kept = tuple(value for value in allowed if value in seen)
+    place = {value: column for column, value in enumerate(kept)}
+    matrix = np.zeros((len(lists), len(kept)))
+    for row, values in enumerate(lists):
+        matrix[row, [place[value] for value in values]] = 1.0
+    return kept, matrix
+
+
+def _train(lesson: Lesson) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
+    """One side: its part of the card, its arrays, its cross-validated scores."""
+    hashes, idf = _vocabulary(lesson)
+    counts = student.unit_counts(lesson.batch, student.slots(hashes), idf)
+    design = sp.hstack([counts, student.unit_shape(lesson.batch, _SHAPE_WEIGHT)], "csr").astype(np.float64)
+    gram = (design @ design.T).toarray()
+    held_out = {
+        "seen_sources": _held_out(gram, lesson, _random_folds(lesson.ids)),
+        "unseen_sources": _held_out(gram, lesson, _source_folds(lesson.sources)),
+    }
+    heads, blocks, biases, start, scores = [], [], [], 0, {name: {} for name in held_out}
+    root = _root(gram)
+    for name, (values, target) in lesson.targets.items():
+        is_set = name == student.OPERATION_SET
+        coefficients, bias = _fit(root, target, is_set=is_set)
+        dual = scipy.linalg.solve_triangular(root, coefficients, lower=True, trans="T")
+        blocks.append(design.T @ dual)
+        biases.append(bias)
+        temperature = 1.0
+        if not is_set:
+            pooled = np.concatenate([outcome[name] for outcome in held_out.values()])
+            temperature = _temperature(pooled, np.concatenate([target] * len(held_out)))
+            for how, outcome in held_out.items():
+                scores[how][name] = _score(outcome[name] / temperature, target)
+        heads.append({"name": name, "values": list(values), "start": start, "temperature": round(temperature, 4)})
+        start += len(values)
+    weights, bias = np.hstack(blocks), np.concatenate(biases)
+    scale = np.maximum(np.abs(weights).max(axis=0), 1e-12) / 127.0
+    threshold = _set_threshold(held_out["seen_sources"], lesson)
+    card = {"heads": heads, "shape_weight": _SHAPE_WEIGHT, "set_threshold": threshold, "penalty": _PENALTY}
+    arrays = {
+        "hash": hashes.astype(np.uint32),
+        "idf": idf.astype(np.float32),
+        "weights": np.round(weights / scale).astype(np.int8),
+        "scale": scale.astype(np.float32),
+        "bias": bias.astype(np.float32),
+    }
+    return card, arrays, scores
+
+
+def _vocabulary(lesson: Lesson) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes that occur in enough texts, sorted, and ln((1 + texts) / (1 + texts with it)) + 1 for each."""
+    hashes, texts_with = np.unique(lesson.batch.count_hash, return_counts=True)
+    enough = texts_with >= _MIN_TEXTS[lesson.kind]
+    idf = np.log((1.0 + lesson.batch.texts) / (1.0 + texts_with[enough])) + 1.0
+    return hashes[enough], idf.astype(np.float32).astype(np.float64)
+
+
+def _root(gram: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor of a Gram matrix.
+
+    There are far more features than texts. By the representer theorem the best weights are a mix of the training rows,
+    so a head is fitted on the rows of this square factor instead: the same optimum, hundreds of times cheaper.
+    """
+    return scipy.linalg.cholesky(gram + 1e-6 * np.eye(len(gram)), lower=True)
+
+
+def _fit(rows: np.ndarray, target: np.ndarray, *, is_set: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and bias of least penalised cross-entropy: softmax over values, or one sigmoid each for the set head."""
+    texts, width, values = len(rows), rows.shape[1], target.shape[1]
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, bias = flat[: width * values].reshape(width, values), flat[width * values :]
+        scores = rows @ weights + bias
+        if is_set:
+            total = (np.logaddexp(0.0, scores) - target * scores).sum()
+            slope = scipy.special.expit(scores) - target
+        else:
+            normaliser = scipy.special.logsumexp(scores, axis=1, keepdims=True)
+            total = (normaliser[:, 0] - (target * scores).sum(axis=1)).sum()
+            slope = np.exp(scores - normaliser) - target
+        gradient = np.concatenate([(rows.T @ slope + _PENALTY * weights).ravel(), slope.sum(axis=0)])
+        return (total + 0.5 * _PENALTY * (weights * weights).sum()) / texts, gradient / texts
+
+    start = np.zeros(width * values + values)
+    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 150, "gtol": 1e-4})
+    return found.x[: width * values].reshape(width, values), found.x[width * values :]
+
+
+def _held_out(gram: np.ndarray, lesson: Lesson, folds: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of every text by heads that never saw its fold: head name -> texts x values."""
+    outcome = {name: np.zeros_like(target) for name, (_, target) in lesson.targets.items()}
+    for test in (folds == fold for fold in np.unique(folds)):
+        if test.all():  # a single source: nothing to learn from
+            continue
+        root = _root(gram[np.ix_(~test, ~test)])
+        for name, (_, target) in lesson.targets.items():
+            coefficients, bias = _fit(root, target[~test], is_set=name == student.OPERATION_SET)
+            dual = scipy.linalg.solve_triangular(root, coefficients, lower=True, trans="T")
+            outcome[name][test] = gram[np.ix_(test, ~test)] @ dual + bias
+    return outcome
+
+
+def _random_folds(ids: np.ndarray) -> np.ndarray:
+    """Folds from a hash of the id: the same whatever else is in the table."""
+    return np.array([int(fingerprint(name)[:8], 16) % _FOLDS for name in ids])
+
+
+def _source_folds(sources: np.ndarray) -> np.ndarray:
+    """Whole sources spread over at most 10 folds of like size, largest first."""
+    names, sizes = np.unique(sources, return_counts=True)
+    filled, fold_of = np.zeros(min(2 * _FOLDS, len(names)), dtype=np.int64), {}
+    for place in np.argsort(-sizes, kind="stable"):
+        fold_of[names[place]] = int(np.argmin(filled))
+        filled[fold_of[names[place]]] += sizes[place]
+    return np.array([fold_of[name] for name in sources])
+
+
+def _temperature(scores: np.ndarray, target: np.ndarray) -> float:
+    """The divisor of the scores with the least cross-entropy on held-out texts (Guo et al. 2017, ICML)."""
+
+    def loss(log_temperature: float) -> float:
+        scaled = scores / np.exp(log_temperature)
+        return float((scipy.special.logsumexp(scaled, axis=1) - (target * scaled).sum(axis=1)).mean())
+
+    found = scipy.optimize.minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def _set_threshold(held_out: dict[str, np.ndarray], lesson: Lesson) -> float:
+    """The membership probability above which a further operation is named: best mean overlap (Jaccard) of the sets."""
+    _, wanted = lesson.targets[student.OPERATION_SET]
+    likely = scipy.special.expit(held_out[student.OPERATION_SET])
+    first = held_out["solving_operation"].argmax(axis=1)
+    names, (all_names, _) = lesson.targets["solving_operation"][0], lesson.targets[student.OPERATION_SET]
+    primary = np.array([all_names.index(name) for name in names])[first]
+    likely[np.arange(len(likely)), primary] = 1.0
+    rank = np.argsort(np.argsort(-likely, axis=1, kind="stable"), axis=1, kind="stable")
+    overlap = []
+    for threshold in _THRESHOLDS:
+        given = (likely >= threshold) & (rank < MAX_OPERATIONS)
+        overlap.append(((given & (wanted > 0)).sum(axis=1) / (given | (wanted > 0)).sum(axis=1)).mean())
+    return float(_THRESHOLDS[int(np.argmax(np.round(overlap, 9)))])
+
+
+def _score(scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """kappa, macro_f1 and ece of the highest score."""
+    probability = student.softmax(scores)
+    given, wanted = scores.argmax(axis=1), target.argmax(axis=1)
+    return score_answers(given, wanted, probability.max(axis=1))
+
+
+def score_answers(given: np.ndarray, wanted: np.ndarray, sure: np.ndarray) -> dict[str, float]:
+    """Agreement of integer answers with the wanted ones.
+
+    Returns:
+        kappa: Cohen (1960). macro_f1: unweighted mean over the values that are wanted at least once. ece: expected
+        calibration error over ten bins of equal width (Naeini et al. 2015). Rounded to 4 places.
+    """
+    values = np.union1d(given, wanted)
+    agree = float((given == wanted).mean())
+    chance = float(sum((given == value).mean() * (wanted == value).mean() for value in values))
+    f1 = []
+    for value in np.unique(wanted):
+        both = float(((given == value) & (wanted == value)).sum())
+        f1.append(2.0 * both / float((given == value).sum() + (wanted == value).sum()))
+    kappa = (agree - chance) / (1.0 - chance) if chance < 1.0 else 1.0
+    error = sum(_gap(sure[inside], (given == wanted)[inside]) * inside.mean() for inside in _bins(sure))
+    return {"kappa": round(kappa, 4), "macro_f1": round(float(np.mean(f1)), 4), "ece": round(float(error), 4)}
+
+
+def _bins(sure: np.ndarray) -> Iterator[np.ndarray]:
+    place = np.minimum((sure * 10).astype(int), 9)
+    for number in range(10):
+        if (place == number).any():
+            yield place == number
+
+
+def _gap(sure: np.ndarray, right: np.ndarray) -> float:
+    return abs(float(sure.mean()) - float(right.mean()))

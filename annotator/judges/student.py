@@ -1,0 +1,271 @@
+"""A student judge: linear heads over hashed features, in a folder of plain arrays and one JSON card.
+
+student/
+  card.json     taxonomy version, data, heads with their values and temperatures, measured scores
+  weights.npz   per side: `hash`, `idf`, `weights` (int8), `scale`, `bias`; arrays only, never pickled objects
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import polars as pl
+import scipy.sparse as sp
+
+from annotator.errors import BadInput
+from annotator.fingerprint import fingerprint, without_surrogates
+from annotator.judges import features
+from annotator.taxonomy import AXES, MAX_OPERATIONS
+
+Kind = Literal["item", "document"]
+CARD_FORMAT = 1
+MAX_EVIDENCE_CHARS = 200
+OPERATION_SET = "operation_set"  # the head that says which operations belong to the set, primary or not
+
+_BATCH = 512  # rows per block: bounds memory at about 100 MB, and changes no result
+_MEANINGFUL = ("format", "features", "taxonomy_version", "sides")
+
+
+def embedded_path() -> Path:
+    """The folder of the student that ships with the package."""
+    return Path(__file__).parent / "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Columns `start : start + len(values)` of a side's weights score these values of one axis."""
+
+    name: str
+    values: tuple[str, ...]
+    start: int
+    temperature: float
+
+    def columns(self, scores: np.ndarray) -> np.ndarray:
+        return scores[:, self.start : self.start + len(self.values)]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What labels one kind of text: the features it knows, and its heads."""
+
+    slot_of_hash: np.ndarray
+    idf: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    shape_weight: float
+    heads: dict[str, Head]
+    set_threshold: float
+
+    def matrix(self, batch: features.Batch) -> sp.csr_array:
+        """Texts x (known hashes, then shape columns): log-count x idf of unit length, then shape of fixed length."""
+        return sp.hstack([unit_counts(batch, self.slot_of_hash, self.idf), unit_shape(batch, self.shape_weight)], "csr")
+
+
+def slots(hashes: np.ndarray) -> np.ndarray:
+    """hash -> position in `hashes`, or -1, for every possible hash."""
+    table = np.full(1 << features.HASH_BITS, -1, dtype=np.int32)
+    table[hashes] = np.arange(len(hashes), dtype=np.int32)
+    return table
+
+
+def unit_counts(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray) -> sp.csr_array:
+    """Texts x known hashes: (1 + ln count) x idf, each row of length 1 (or empty)."""
+    slot = slot_of_hash[batch.count_hash]
+    known = slot >= 0
+    row, column = batch.count_text[known], slot[known]
+    value = (1.0 + np.log(batch.count[known])) * idf[column]
+    length = np.sqrt(np.bincount(row, weights=value * value, minlength=batch.texts))
+    value = (value / length[row]).astype(np.float32)
+    ends = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=batch.texts))])
+    return sp.csr_array((value, column, ends), shape=(batch.texts, len(idf)))
+
+
+def unit_shape(batch: features.Batch, weight: float) -> sp.csr_array:
+    """Texts x shape columns: the marks that are set, each row of length `weight`."""
+    length = np.sqrt(np.maximum(batch.shape.sum(axis=1, keepdims=True), 1))
+    return sp.csr_array((batch.shape * (weight / length)).astype(np.float32))
+
+
+class Student:
+    """A loaded student. `card` is its JSON card; `fingerprint` names weights and card for the provenance of labels."""
+
+    def __init__(self, card: dict[str, Any], sides: dict[str, Side], digest: str) -> None:
+        self.card = card
+        self.fingerprint = digest
+        self._sides = sides
+
+    @classmethod
+    def load(cls, path: Path) -> Student:
+        """Read a student folder.
+
+        Raises:
+            BadInput: if the folder is missing, damaged, or made for other features. Nothing is ever unpickled.
+        """
+        remedy = "Give a folder written by `annotator distill`."
+        try:
+            card = orjson.loads((path / "card.json").read_bytes())
+            raw = (path / "weights.npz").read_bytes()
+        except OSError as error:
+            what = f"not a student folder ({error.strerror or error})"
+            raise BadInput(what, where=str(path), remedy=remedy) from None
+        except orjson.JSONDecodeError as error:
+            raise BadInput(f"damaged card ({error})", where=str(path / "card.json"), remedy=remedy) from None
+        if not isinstance(card, dict) or card.get("format") != CARD_FORMAT:
+            raise BadInput("the card is of another format", where=str(path / "card.json"), remedy="Distil again.")
+        if card.get("features") != features.FEATURES_VERSION:
+            what = f"made for features version {card.get('features')!r}, this is {features.FEATURES_VERSION!r}"
+            raise BadInput(what, where=str(path / "card.json"), remedy="Distil again with this version.")
+        try:
+            with np.load(path / "weights.npz", allow_pickle=False) as arrays:
+                sides = {kind: _side(card["sides"][kind], arrays, kind) for kind in card["sides"]}
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile) as error:
+            raise BadInput(f"damaged student ({error})", where=str(path), remedy=remedy) from None
+        meaning = {key: card.get(key) for key in _MEANINGFUL}
+        return cls(card, sides, fingerprint([hashlib.sha256(raw).hexdigest(), meaning]))
+
+    def predict(self, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
+        """Label texts: items as rendered by `features.item_text`, documents raw.
+
+        Returns:
+            One row a text, in order: background_condition, task_type, solving_operation list[str] (1..3, most important
+            first), output_constraint, exercise (documents, else null), quality i64 (documents, else null), evidence (a
+            line of the text, at most 200 characters), confidence f64 (the least of the axes), and the calibrated
+            probability of each axis' answer as confidence_<axis>.
+
+        Raises:
+            BadInput: if this student was trained on the other side only.
+        """
+        if kind not in self._sides:
+            raise BadInput(f"this student labels no {kind}s", remedy=f"Distil one from labels of {kind}s.")
+        side = self._sides[kind]
+        blocks = [_predict(side, texts[at : at + _BATCH], kind) for at in range(0, len(texts), _BATCH)]
+        return pl.concat(blocks) if blocks else _predict(side, [], kind)
+
+
+def _side(card: dict[str, Any], arrays: Any, kind: str) -> Side:
+    hashes = arrays[f"{kind}.hash"]
+    weights, scale = arrays[f"{kind}.weights"], arrays[f"{kind}.scale"]
+    heads = {}
+    for raw in card["heads"]:
+        head = Head(raw["name"], tuple(raw["values"]), int(raw["start"]), float(raw["temperature"]))
+        heads[head.name] = head
+    side = Side(
+        slot_of_hash=slots(hashes),
+        idf=arrays[f"{kind}.idf"].astype(np.float64),
+        weights=weights.astype(np.float32) * scale,
+        bias=arrays[f"{kind}.bias"].astype(np.float32),
+        shape_weight=float(card["shape_weight"]),
+        heads=heads,
+        set_threshold=float(card["set_threshold"]),
+    )
+    columns = max(head.start + len(head.values) for head in heads.values())
+    if side.weights.shape != (len(hashes) + len(features.shape_names()), columns) or side.bias.shape != (columns,):
+        raise ValueError("the arrays do not fit the card")
+    if len(side.idf) != len(hashes) or any(axis not in heads for axis in (*AXES, OPERATION_SET)):
+        raise ValueError("the card lacks a head")
+    return side
+
+
+def _predict(side: Side, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
+    batch = features.extract(texts, kind)
+    # Sparse times dense adds row by row in a fixed order, so a text scores the same in any batch; rounding hides the
+    # last bits, in which machines differ, and the first of equal values in taxonomy order wins.
+    scores = np.round((side.matrix(batch) @ side.weights + side.bias).astype(np.float64), 4)
+    chosen, sure, columns = {}, {}, {}
+    for name, head in side.heads.items():
+        if name == OPERATION_SET:
+            continue
+        probability = softmax(head.columns(scores) / head.temperature)
+        chosen[name] = probability.argmax(axis=1)
+        sure[name] = np.round(probability.max(axis=1, initial=0.0), 4)
+    if kind == "document":
+        chosen["exercise"] = _agreeing_exercise(side, scores, chosen)
+    for name in ("background_condition", "task_type"):
+        columns[name] = _named(side.heads[name], chosen[name])
+    columns["solving_operation"] = pl.Series(_operations(side, scores, chosen), dtype=pl.List(pl.String))
+    columns["output_constraint"] = _named(side.heads["output_constraint"], chosen["output_constraint"])
+    if kind == "document":
+        columns["exercise"] = _named(side.heads["exercise"], chosen["exercise"])
+        columns["quality"] = _named(side.heads["quality"], chosen["quality"]).cast(pl.Int64)
+    else:
+        columns["exercise"] = pl.Series([None] * batch.texts, dtype=pl.String)
+        columns["quality"] = pl.Series([None] * batch.texts, dtype=pl.Int64)
+    columns["evidence"] = pl.Series(_evidence(side, batch, chosen["solving_operation"]), dtype=pl.String)
+    columns["confidence"] = pl.Series(np.min([sure[axis] for axis in AXES], axis=0))
+    columns |= {f"confidence_{name}": pl.Series(values) for name, values in sure.items()}
+    return pl.DataFrame(columns)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Row-wise probabilities."""
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def _named(head: Head, chosen: np.ndarray) -> pl.Series:
+    return pl.Series(np.array(head.values, dtype=object)[chosen].tolist(), dtype=pl.String)
+
+
+def _agreeing_exercise(side: Side, scores: np.ndarray, chosen: dict[str, np.ndarray]) -> np.ndarray:
+    """The codebook binds the two: recall first means exercise none, any other first operation at least incidental."""
+    head = side.heads["exercise"]
+    if "none" not in head.values or len(head.values) == 1:
+        return chosen["exercise"]
+    none = head.values.index("none")
+    carried_out = head.columns(scores).copy()
+    carried_out[:, none] = -np.inf
+    is_recall = np.array([value == "recall" for value in side.heads["solving_operation"].values])
+    return np.where(is_recall[chosen["solving_operation"]], none, carried_out.argmax(axis=1))
+
+
+def _operations(side: Side, scores: np.ndarray, chosen: dict[str, np.ndarray]) -> list[list[str]]:
+    """The primary operation, then the likeliest others of the set head above its threshold."""
+    head = side.heads[OPERATION_SET]
+    primary = side.heads["solving_operation"].values
+    likely = head.columns(scores)
+    order = np.argsort(-likely, axis=1, kind="stable")[:, : MAX_OPERATIONS + 1]
+    cut = np.log(side.set_threshold / (1.0 - side.set_threshold))
+    lists = []
+    for row, first in enumerate(chosen["solving_operation"]):
+        names = [primary[first]]
+        for column in order[row]:
+            if likely[row, column] < cut or len(names) == MAX_OPERATIONS:
+                break
+            if head.values[column] != names[0]:
+                names.append(head.values[column])
+        lists.append(names)
+    return lists
+
+
+def _evidence(side: Side, batch: features.Batch, operation: np.ndarray) -> list[str]:
+    """The line whose words speak most for the primary operation; without one, the first line with words."""
+    if not batch.texts:
+        return []
+    slot = side.slot_of_hash[batch.words]
+    column = side.heads["solving_operation"].start + operation[batch.word_text]
+    weight = np.where(slot >= 0, side.weights[slot, column] * side.idf[slot], 0.0)
+    lines = int(batch.word_line.max(initial=0)) + 1
+    line = batch.word_text * lines + batch.word_line
+    total = np.bincount(line, weights=weight, minlength=batch.texts * lines).astype(np.float64)
+    total[np.bincount(line, minlength=batch.texts * lines) == 0] = -np.inf
+    best = np.round(total, 6).reshape(batch.texts, lines).argmax(axis=1)
+    quotes = []
+    for body, at in zip(batch.bodies, best, strict=True):
+        text = body.split("\n")[at].strip() or next((line.strip() for line in body.split("\n") if line.strip()), "")
+        quotes.append(without_surrogates(_clip(text)))
+    return quotes
+
+
+def _clip(text: str) -> str:
+    """At most MAX_EVIDENCE_CHARS characters, cut between words where there is a gap."""
+    if len(text) <= MAX_EVIDENCE_CHARS:
+        return text
+    head = text[:MAX_EVIDENCE_CHARS]
+    return head.rpartition(" ")[0].rstrip() or head
