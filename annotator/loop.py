@@ -26,7 +26,7 @@ from annotator.mapping import Rules, load_rules
 from annotator.match import match
 from annotator.prompts import load_prompt
 from annotator.rank import rank
-from annotator.readers import find_shards, read_documents, read_items, read_samples
+from annotator.readers import document_frame, find_shards, read_items, read_samples
 from annotator.report import report
 from annotator.scores import one_run
 from annotator.settings import Input, Settings, load_settings
@@ -36,6 +36,7 @@ from annotator.tables import (
     MATCHES,
     SLICES,
     UPSAMPLE,
+    beside,
     read_table,
     write_json,
     write_probe,
@@ -110,13 +111,6 @@ def run_loop(
     loop.report()
     failed = sum(loop.summaries.get(step, {}).get("failed", 0) for step in ("item_labels", "document_labels"))
     return LoopResult(loop.out, loop.artefacts, loop.summaries, failed)
-
-
-def read_run(
-    inputs: Sequence[str | Path], *, run: str | None = None, columns: Mapping[str, str] | None = None
-) -> pl.DataFrame:
-    """The samples of one run, out of files that may hold several."""
-    return one_run(read_samples(inputs, columns=columns or {}), run=run)
 
 
 @dataclass
@@ -262,7 +256,7 @@ class _Loop:
                 **options,
             )
             write_table(ranking.chosen, path, made_from=self._made_from(rank=options))
-            write_table(ranking.dropped, dropped_path(path), made_from=self._made_from(rank=options))
+            write_table(ranking.dropped, beside(path, "dropped.parquet"), made_from=self._made_from(rank=options))
             return ranking.summary
 
         inputs = [*self._identities(self.settings.documents), *self._identities(self.settings.items)]
@@ -337,7 +331,9 @@ class _Loop:
 
     def _run(self, name: str) -> pl.DataFrame | None:
         source = getattr(self.settings, name)
-        return read_run(self._paths(source), run=source.run, columns=source.columns) if source else None
+        if not source:
+            return None
+        return one_run(read_samples(self._paths(source), columns=source.columns), run=source.run, where=name)
 
     def _labels_path(self, kind: Kind) -> Path:
         return self.artefacts[f"{kind}_labels"]
@@ -356,17 +352,6 @@ class _Loop:
             "rules": self.rules.fingerprint,
             **parameters,
         }
-
-
-def document_frame(inputs: Sequence[str | Path], *, columns: Mapping[str, str] | None = None) -> pl.DataFrame:
-    """What is known of the documents besides their text: doc_id, source, lang, url, tokens, quality, shard, row."""
-    batches = list(read_documents(inputs, columns=columns or {}, text=False))
-    return pl.concat(batches) if batches else pl.DataFrame(schema={"doc_id": pl.String})
-
-
-def dropped_path(out: Path) -> Path:
-    """Where the documents that were not chosen are listed: beside the ranked list, under its name."""
-    return out.with_name(f"{out.name}.dropped.parquet")
 
 
 def _identity(value: Any) -> Any:

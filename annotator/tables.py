@@ -124,6 +124,11 @@ def _umask() -> int:
     return mask
 
 
+def beside(out: Path, name: str) -> Path:
+    """The path of a companion of a table: ("upsample.parquet", "x.csv") -> "upsample.parquet.x.csv"."""
+    return out.with_name(f"{out.name}.{name}")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file (JSON, HTML) whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(text, "utf-8") and None)

@@ -34,16 +34,16 @@ def command(
       annotator diagnose --items bbh.jsonl --samples after.jsonl --reference-samples before.jsonl
     """
     from annotator.diagnose import diagnose
-    from annotator.loop import read_run
-    from annotator.readers import read_items
+    from annotator.readers import read_items, read_samples
+    from annotator.scores import one_run
     from annotator.tables import LABELS, read_table, write_json, write_probe
 
     write_probe(Path(out).parent)
     line = ProgressLine("re-scoring", quiet=quiet)
     diagnosis = diagnose(
         read_items(items, columns=columns),
-        read_run(samples, run=run_name),
-        reference=read_run(reference_samples, run=reference_run) if reference_samples else None,
+        one_run(read_samples(samples), run=run_name),
+        reference=one_run(read_samples(reference_samples), run=reference_run) if reference_samples else None,
         labels=read_table(Path(labels_path), LABELS, made_by="annotator label") if labels_path else None,
         progress=line.update,
     )

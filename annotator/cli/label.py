@@ -75,12 +75,12 @@ def command(
       annotator label corpus/ -o documents.parquet --kind document \\
           --judge openai:Qwen/Qwen3-8B --base-url http://localhost:8000/v1
     """
-    from annotator.label import estimate
-
     judge = _judge(options)
     cutting = {"columns": columns, "max_input_tokens": options["max_input_tokens"]}
     with stdin_as_file(inputs) as paths:
         if dry_run:
+            from annotator.label import estimate
+
             forecast = estimate(paths, judge=judge, cache_dir=options["cache_dir"], **cutting).as_dict()
             emit(forecast, as_json=as_json, quiet=quiet, show=lambda: print_table(["", "forecast"], _rows(forecast)))
             return 0

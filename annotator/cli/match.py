@@ -34,9 +34,9 @@ def command(
     Example:
       annotator match --slices slices.parquet --document-labels documents.parquet -o matches.parquet
     """
-    from annotator.loop import document_frame
     from annotator.mapping import load_rules
     from annotator.match import match
+    from annotator.readers import document_frame
     from annotator.tables import LABELS, SLICES, check_output, read_table, write_table
     from annotator.taxonomy import load_taxonomy
 

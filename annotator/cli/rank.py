@@ -45,11 +45,10 @@ def command(
       annotator rank --matches matches.parquet --document-labels documents.parquet --documents corpus/ \\
           --items gsm8k.jsonl --items math.jsonl --budget-tokens 2000000000 -o upsample.parquet
     """
-    from annotator.loop import dropped_path
     from annotator.mapping import load_rules
     from annotator.rank import rank
     from annotator.readers import read_items
-    from annotator.tables import LABELS, MATCHES, SLICES, check_output, read_table, write_table
+    from annotator.tables import LABELS, MATCHES, SLICES, beside, check_output, read_table, write_table
     from annotator.taxonomy import load_taxonomy
 
     check_output(Path(out))
@@ -71,7 +70,7 @@ def command(
     )
     line.close()
     made_from = {"rules": rules.fingerprint, "taxonomy": taxonomy.fingerprint, "budget_tokens": budget_tokens}
-    write_table(ranking.dropped, dropped_path(Path(out)), made_from=made_from)
+    write_table(ranking.dropped, beside(Path(out), "dropped.parquet"), made_from=made_from)
     write_table(ranking.chosen, Path(out), made_from=made_from)
     emit(ranking.summary | {"out": out}, as_json=as_json, quiet=quiet, show=lambda: _show(ranking, out))
     return 0

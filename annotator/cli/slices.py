@@ -42,8 +42,8 @@ def command(
       annotator slices --items gsm8k.jsonl --labels items.parquet \\
           --samples after.jsonl --reference-samples before.jsonl -o slices.parquet
     """
-    from annotator.loop import read_run
-    from annotator.readers import read_items
+    from annotator.readers import read_items, read_samples
+    from annotator.scores import one_run
     from annotator.slices import find_slices
     from annotator.tables import LABELS, check_output, read_made_from, read_table, write_table
 
@@ -52,8 +52,8 @@ def command(
     found = find_slices(
         read_items(items, columns=columns),
         read_table(Path(labels_path), LABELS, made_by="annotator label"),
-        read_run(samples, run=run_name),
-        reference=read_run(reference_samples, run=reference_run) if reference_samples else None,
+        one_run(read_samples(samples), run=run_name),
+        reference=one_run(read_samples(reference_samples), run=reference_run) if reference_samples else None,
         progress=line.update,
         **options,
     )

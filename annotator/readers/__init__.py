@@ -1,6 +1,6 @@
 """Readers: items, samples and documents from plain tables and from evaluation logs, recognised by content."""
 
-from annotator.readers.corpus import read_documents, read_records
+from annotator.readers.corpus import document_frame, read_documents, read_records
 from annotator.readers.duplicates import SeenIds
 from annotator.readers.items import read_items
 from annotator.readers.records import BadRow, Batch, item_text
@@ -12,6 +12,7 @@ __all__ = [
     "Batch",
     "SeenIds",
     "Shard",
+    "document_frame",
     "find_shards",
     "item_text",
     "read_documents",

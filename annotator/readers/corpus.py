@@ -109,6 +109,26 @@ def read_documents(
                 )
 
 
+BYTES_PER_TOKEN = 4  # of English text, about what byte-pair vocabularies of 32k to 128k give
+
+
+def document_frame(inputs: Sequence[str | Path], *, columns: Mapping[str, str] = {}) -> pl.DataFrame:
+    """What is known of the documents besides their text, in one frame.
+
+    Returns:
+        doc_id, source?, lang?, url?, tokens i64, quality?, shard, row, tokens_estimated bool. Where the corpus has no
+        token counts, `tokens` is estimated as UTF-8 bytes / 4, at least 1.
+    """
+    length = (pl.col("text").str.len_bytes() // BYTES_PER_TOKEN).clip(lower_bound=1).cast(pl.Int64)
+    counted = [
+        batch.with_columns(
+            pl.coalesce("tokens", length).alias("tokens"), pl.col("tokens").is_null().alias("tokens_estimated")
+        ).drop("text")
+        for batch in read_documents(inputs, columns=columns)
+    ]
+    return pl.concat(counted) if counted else pl.DataFrame(schema={"doc_id": pl.String, "tokens": pl.Int64})
+
+
 def _documents(shard: Shard, columns: Mapping[str, str], batch_rows: int, *, text: bool) -> Iterator[Batch]:
     if shard.format not in _PLAIN:
         raise BadInput("is an evaluation log, not documents", where=str(shard.path), remedy="Use --kind item.")
