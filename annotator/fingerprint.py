@@ -24,7 +24,7 @@ def canonical_json(value: Any) -> bytes:
 def without_surrogates(value: Any) -> Any:
     """The same JSON value with lone surrogates replaced by U+FFFD, so that it can be encoded as UTF-8."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8") if not value.isascii() else value
+        return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, dict):
         return {without_surrogates(key): without_surrogates(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

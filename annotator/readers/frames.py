@@ -40,8 +40,14 @@ def _series(name: str, values: list[Any], from_text: bool) -> pl.Series:
         return pl.Series(name, values, dtype=pl.Int64)
     if kinds and kinds <= {int, float}:
         return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
-    texts = [value if value is None or type(value) is str else as_json(value) for value in values]
+    texts = [value if value is None or type(value) is str else _as_cell(value) for value in values]
     return pl.Series(name, texts, dtype=pl.String)
+
+
+def _as_cell(value: Any) -> str:
+    if isinstance(value, bytes):  # an image, say: its size will do
+        return f"{len(value)} bytes"
+    return as_json(value) if isinstance(value, list | dict) else str(value)
 
 
 def _guess(texts: pl.Series) -> pl.Series:

@@ -38,7 +38,7 @@ def as_text(value: Any) -> str | None:
             return "\n\n".join(as_text(part.get("text")) or "" for part in value)
         if all(isinstance(part, str | int | float) for part in value):
             return "; ".join(str(part) for part in value)
-    return as_json(value)
+    return as_json(value) if isinstance(value, list | dict) else str(value)  # dates, decimals
 
 
 def as_json(value: Any) -> str:
