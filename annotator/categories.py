@@ -21,7 +21,7 @@ _KEY = [*_OPERATIONS, *CORE[1:], "exercise"]
 
 
 class Category(NamedTuple):
-    """A document-side combination. extras: the further predicates that a rule asks for and that hold, e.g. an output."""
+    """A document-side combination. extras: the further predicates that some rule asks for and that hold."""
 
     operation: str
     background: str

@@ -1,7 +1,7 @@
 """The mapping rules: which documents teach or exercise what a failing slice demands.
 
-A rule file speaks of axis values on the slice side, and of axis values, grades or any other column on the document side.
-It is read and checked here as exactly as a taxonomy is; `annotator.match` applies it, and no model is asked at match time.
+A rule file speaks of axis values on the slice side, and of axis values, grades or any other column on the document
+side. It is read and checked here as exactly as a taxonomy is; `annotator.match` applies it, and no model is asked then.
 """
 
 from __future__ import annotations

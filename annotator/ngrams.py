@@ -1,8 +1,8 @@
 """Texts as sequences of word hashes, insensitive to case, spacing, punctuation and LaTeX markup; numpy throughout.
 
-A word is a run of letters or of digits; each Chinese, Japanese or Korean character is a word of its own. Words are hashed
-by one prefix sum over the bytes of many texts at once (a polynomial modulo 2**64 whose base is odd, hence invertible),
-which costs a few nanoseconds a byte; hashing words one by one in Python costs a hundred times that.
+A word is a run of letters or of digits; each Chinese, Japanese or Korean character is a word of its own. Words are
+hashed by one prefix sum over the bytes of many texts at once (a polynomial modulo 2**64 whose base is odd, hence
+invertible), which costs a few nanoseconds a byte; hashing words one by one in Python costs a hundred times that.
 """
 
 from __future__ import annotations

@@ -81,7 +81,9 @@ class ItemIndex:
         self._filter = np.zeros(1 << _FILTER_BITS, dtype=bool)
         self._filter[self._seeds >> np.uint64(64 - _FILTER_BITS)] = True
 
-    def quotes(self, words: Words, *, threshold: float, only: Sequence[bool] | None = None) -> Iterator[tuple[int, Quote]]:
+    def quotes(
+        self, words: Words, *, threshold: float, only: Sequence[bool] | None = None
+    ) -> Iterator[tuple[int, Quote]]:
         """(text, quote) for every part that some text of the batch quotes with at least `threshold` coverage."""
         seeds, at = ngrams(words, SEED_WORDS)
         maybe = np.flatnonzero(self._filter[seeds >> np.uint64(64 - _FILTER_BITS)])
@@ -102,9 +104,7 @@ class ItemIndex:
                 yield text, quote
 
 
-def _best(
-    part: Part, hashes: np.ndarray, starts: list[int], low: int, high: int, threshold: float
-) -> Quote | None:
+def _best(part: Part, hashes: np.ndarray, starts: list[int], low: int, high: int, threshold: float) -> Quote | None:
     """The best alignment of a part with words low..high: diagonals that lie close together count as one place."""
     best: Quote | None = None
     size = len(part.words)
@@ -120,9 +120,7 @@ def _best(
     return best
 
 
-def _aligned(
-    part: Part, hashes: np.ndarray, place: list[int], low: int, high: int, threshold: float
-) -> Quote | None:
+def _aligned(part: Part, hashes: np.ndarray, place: list[int], low: int, high: int, threshold: float) -> Quote | None:
     size = len(part.words)
     covered = np.zeros(size, dtype=bool)
     longest, first, last = 0, high, low

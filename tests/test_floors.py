@@ -18,7 +18,7 @@ FLOORS = [
     {"agreement", "distill", "scores", "significance", "lattice", "outcomes", "explain_away", "stability", "by_column"}
     | {"slices", "answers", "rescore", "recovery", "causes", "comparability", "findings", "diagnose", "simulate"},
     {"mapping", "rule_findings", "categories", "match"},
-    {"ngrams", "quoted", "decontaminate", "near_duplicates", "rank", "export"},
+    {"ngrams", "quoted", "decontaminate", "near_duplicates", "gain", "selection", "rank", "export"},
     {"verify", "report"},
     {"loop", "cli", "__init__", "__main__"},
 ]
