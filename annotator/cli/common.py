@@ -85,7 +85,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title:
     from rich.text import Text
 
     numeric = [all(isinstance(row[k], int | float | None) for row in rows) and bool(rows) for k in range(len(columns))]
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    if title:
+        click.echo(title)
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name, is_number in zip(columns, numeric, strict=True):
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:

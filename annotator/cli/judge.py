@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from annotator.cli.common import emit, output_options, print_table
 from annotator.errors import BadInput
+from annotator.taxonomy import KINDS
 
 
 @click.group("judge")
@@ -33,22 +35,24 @@ def info(spec: str, quiet: bool, as_json: bool) -> None:
     emit(card | {"fingerprint": student.fingerprint}, as_json=as_json, quiet=quiet, show=lambda: _show(card))
 
 
-def _show(card: dict) -> None:
+def _show(card: dict[str, Any]) -> None:
     for name, value in card.items():
         if not isinstance(value, dict | list):
             click.echo(f"{name.replace('_', ' ')}: {value}")
-    for name, table in card.get("scores", {}).items():
-        _show_scores(name, table)
+    scores = card.get("scores", {})
+    for kind in KINDS:
+        for column, figures in scores.get(kind, {}).items():
+            _show_scores(f"{kind}s, {column.replace('_', ' ')} (cross-validated on the training labels)", figures)
+        _show_scores(f"{kind}s, reference labels kept for reporting", scores.get("test", {}).get(kind, {}))
 
 
-def _show_scores(name: str, table: dict) -> None:
+def _show_scores(title: str, axes: dict[str, Any]) -> None:
+    measures = ("kappa", "macro_f1", "ece")
     rows = [
-        [kind, axis, *(figures.get(measure) for measure in ("kappa", "macro_f1", "ece", "records"))]
-        for kind, axes in table.items()
-        if isinstance(axes, dict)
+        [axis, *(figures.get(measure) for measure in measures)]
         for axis, figures in axes.items()
         if isinstance(figures, dict)
     ]
     if rows:
         click.echo()
-        print_table(["side", "axis", "kappa", "macro F1", "ECE", "records"], rows, title=name.replace("_", " "))
+        print_table(["axis", "kappa", "macro F1", "calibration error"], rows, title=title)

@@ -1,0 +1,113 @@
+"""A user's mistake ends in exit code 2 and one line that says where, what, and how to mend it. Through the real CLI."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from annotator.resources import resource
+
+ITEMS = [{"id": f"q{n}", "question": f"What is {n} times {n + 1}?", "answer": str(n * (n + 1))} for n in range(4)]
+SAMPLES = [{"item_id": f"q{n}", "run": "a", "response": str(n), "score": n % 2} for n in range(4)]
+
+
+def annotator(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
+    """Runs the real command in a folder of its own."""
+    command = [sys.executable, "-m", "annotator", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def jsonl(path: Path, rows: list[dict]) -> Path:
+    """Writes rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def refused(done: subprocess.CompletedProcess, *said: str) -> None:
+    """Exit 2, nothing on stdout, one line on stderr that holds all the words."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    for words in said:
+        assert words in done.stderr
+
+
+def label(folder: Path, *inputs: str | Path, out: str | Path = "labels.parquet") -> subprocess.CompletedProcess:
+    """Labels items with the embedded judge."""
+    return annotator("label", *inputs, "-o", out, "--kind", "item", cwd=folder)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """The path as the user gave it."""
+    refused(label(tmp_path, "none.jsonl"), "none.jsonl", "no such file")
+
+
+def test_a_csv_without_an_id_column_names_the_columns_it_has(tmp_path):
+    """And how to say which column is meant."""
+    (tmp_path / "items.csv").write_text("question,answer\nWhat is 1+1?,2\n")
+    refused(label(tmp_path, "items.csv"), "items.csv", "item_id", "--column")
+
+
+def test_duplicate_ids_are_named_by_file_and_line(tmp_path):
+    """Both places, since one of them has to go."""
+    jsonl(tmp_path / "items.jsonl", [*ITEMS, ITEMS[1]])
+    refused(label(tmp_path, "items.jsonl"), "items.jsonl:5", "q1", "items.jsonl:2")
+
+
+def test_a_taxonomy_with_a_typo_is_refused_with_a_suggestion(tmp_path):
+    """Before any record is labelled."""
+    jsonl(tmp_path / "items.jsonl", ITEMS)
+    text = resource("schemas", "taxonomy.toml").read_text("utf-8").replace("[output_constraint]", "[output_constrant]")
+    (tmp_path / "mine.toml").write_text(text, "utf-8")
+    done = annotator(
+        "label", "items.jsonl", "-o", "l.parquet", "--kind", "item", "--taxonomy", "mine.toml", cwd=tmp_path
+    )
+    refused(done, "mine.toml", "'output_constrant'", "Did you mean 'output_constraint'?")
+
+
+def test_a_rules_file_that_names_an_unknown_value_is_refused_with_the_rule(tmp_path):
+    """The rule's id, the value, and the nearest value that exists."""
+    text = resource("schemas", "mapping.toml").read_text("utf-8").replace('"quantity_modelling"', '"quantity_modeling"')
+    (tmp_path / "mine.toml").write_text(text, "utf-8")
+    done = annotator("rules", "check", "mine.toml", cwd=tmp_path)
+    refused(done, "mine.toml", "'quantity_modeling'", "Did you mean 'quantity_modelling'?")
+
+
+def test_samples_that_belong_to_no_item_are_refused(tmp_path):
+    """Comparing two id styles by example helps to see the difference."""
+    jsonl(tmp_path / "items.jsonl", ITEMS)
+    jsonl(tmp_path / "samples.jsonl", [row | {"item_id": f"other/{row['item_id']}"} for row in SAMPLES])
+    assert label(tmp_path, "items.jsonl").returncode == 0
+    done = annotator(
+        "slices", "--items", "items.jsonl", "--labels", "labels.parquet", "--samples", "samples.jsonl",
+        "-o", "slices.parquet", cwd=tmp_path,
+    )  # fmt: skip
+    refused(done, "samples", "other/q0")
+
+
+@pytest.mark.parametrize("out", ["file/labels.parquet", "labels.xlsx"])
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path, out):
+    """A file in place of a folder, or a format that does not exist."""
+    jsonl(tmp_path / "items.jsonl", ITEMS)
+    (tmp_path / "file").write_text("")
+    refused(label(tmp_path, "items.jsonl", out=out), out.split("/")[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["lable"], "Did you mean 'label'?"),
+        (["label", "x.jsonl", "-o", "l.parquet", "--kind", "thing"], "'thing' is not one of"),
+        (["label", "x.jsonl", "-o", "l.parquet", "--kind", "item", "--judge", "opnai:gpt"], "opnai"),
+        (["label", "x.jsonl", "-o", "l.parquet", "--kind", "item", "--column", "id"], "NAME=THEIRS"),
+        (["run", "none.toml"], "no such settings file"),
+    ],
+)
+def test_a_mistyped_command_is_answered_in_one_line(tmp_path, arguments, said):
+    """With the next thing to try."""
+    jsonl(tmp_path / "x.jsonl", ITEMS)
+    refused(annotator(*arguments, cwd=tmp_path), said)
