@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "annotator"
 FLOORS = [
     {"errors", "fingerprint", "resources"},
     {"taxonomy", "schema"},
-    {"tables", "readers", "prompts"},
+    {"tables", "readers", "prompts", "excerpt"},
     {"judges"},
     {"budget", "label", "batch", "asking", "predicting", "parts", "rows", "tally"},
     {"agreement", "distill", "scores", "significance", "lattice", "outcomes", "explain_away", "stability", "by_column"}

@@ -1,0 +1,279 @@
+"""The engine behind `label` for judges that are asked record by record.
+
+One event loop sends requests; reading, the answer cache and the writing of labels each have a thread of their own.
+A record counts as done only after its answer is committed to the cache: answers are committed in groups, so that the
+disk is waited for some dozens of times a second, whatever the rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from annotator.budget import Budget, Price
+from annotator.errors import ServiceFailure, StoppedEarly
+from annotator.excerpt import token_estimate
+from annotator.judges import Judge, Reply, Request, Unanswered, Usage
+from annotator.judges.cache import Answer, AnswerCache
+from annotator.rows import Failure, Labelled, Window
+from annotator.tally import Tally
+
+_OPEN_WINDOWS = 16
+_COMMIT_EVERY_S = 0.02
+_PROGRESS_EVERY_S = 0.2
+# So many records in a row without one answer in between: the endpoint is down, not the records odd.
+_FAILURES_IN_A_ROW = 16
+_ENDPOINT_REASONS = {"connection", "timeout", "server_error", "bad_response", "rate_limited"}
+_FIRST_REASONS = _ENDPOINT_REASONS | {"rejected", "forbidden", "not_found"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A record to ask for: its place in a window, its cache key, and the message that holds it."""
+
+    window: Window
+    place: int
+    key: str
+    user: str
+
+
+class Asking:
+    """One run of a judge over windows of records.
+
+    Args:
+        finish: called (in a thread) with each window whose outcomes are all known.
+        progress: called at most five times a second with the number of requests in flight.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        cache: AnswerCache | None,
+        budget: Budget,
+        price: Price | None,
+        tally: Tally,
+        finish: Callable[[Window], None],
+        progress: Callable[[int], None],
+    ) -> None:
+        self._judge, self._cache, self._budget, self._price = judge, cache, budget, price
+        self._tally, self._finish, self._progress = tally, finish, progress
+        self._stopped: str | None = None
+        self._followers: dict[str, list[tuple[Window, int]]] = {}
+        self._answered: list[tuple[_Job, Reply]] = []
+        self._asked = self._replies = self._in_flight = self._failures_in_a_row = 0
+        self._reserved = Usage()
+        self._last_progress = 0.0
+        self._system_tokens = token_estimate(judge.prompt.system)
+
+    def run(self, windows: Iterator[Window]) -> None:
+        """Ask for everything that the cache does not hold.
+
+        Raises:
+            StoppedEarly: a budget or the deadline. ServiceFailure: the judge cannot be used. What `windows` raises.
+        """
+        asyncio.run(self._run(windows))
+        if self._stopped is not None:
+            kept = " The" if self._cache is None else " Answers so far are kept; the"
+            done = f"{self._tally.records:,} records"
+            raise StoppedEarly(f"Stopped by {self._stopped} after {done}.{kept} same command goes on from there.")
+        unusable = not self._tally.labelled and set(self._tally.failures) <= _FIRST_REASONS and self._asked
+        if unusable and self._tally.failed:
+            raise self._service_failure(self._last_failure)
+
+    async def _run(self, windows: Iterator[Window]) -> None:
+        self._queue: asyncio.Queue[_Job | None] = asyncio.Queue(maxsize=2 * self._judge.pace.concurrency)
+        self._open = asyncio.Semaphore(_OPEN_WINDOWS)
+        self._news = asyncio.Event()
+        self._finishing: set[asyncio.Future[None]] = set()
+        self._threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("read", "store", "write")}
+        # Twice as many workers as places at the gate: one that waits out a back-off holds nobody up.
+        workers = [asyncio.create_task(self._work()) for _ in range(2 * self._judge.pace.concurrency)]
+        tasks = [asyncio.create_task(self._produce(windows, len(workers))), *workers]
+        committer = asyncio.create_task(self._commit_in_groups())
+        try:
+            await self._wait(tasks, committer)
+        finally:
+            for task in (*tasks, committer):
+                task.cancel()
+            await asyncio.gather(*tasks, committer, return_exceptions=True)
+            try:
+                await self._commit()  # what was answered is paid for, however the run ends
+                await asyncio.gather(*self._finishing)
+            finally:
+                await self._judge.close()
+                for pool in self._threads.values():
+                    pool.shutdown(wait=True)
+
+    async def _wait(self, tasks: list[asyncio.Task[None]], committer: asyncio.Task[None]) -> None:
+        pending: set[asyncio.Task[None]] = {*tasks, committer}
+        deadline = self._judge.pace.deadline_s
+        ends = None if deadline is None else time.monotonic() + deadline
+        while pending - {committer}:
+            left = None if ends is None else max(0.0, ends - time.monotonic())
+            done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if ends is not None and time.monotonic() >= ends:
+                self._stopped = f"the deadline of {deadline:g} s"
+                return
+
+    async def _in_thread(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads[name], function, *arguments)
+
+    async def _produce(self, windows: Iterator[Window], workers: int) -> None:
+        while self._stopped is None:
+            await self._open.acquire()
+            window = await self._in_thread("read", next, windows, None)
+            if window is None:
+                break
+            await self._look_up(window)
+            if not window.ids:
+                self._write(window)
+            for place, outcome in enumerate(window.outcomes):
+                if outcome is None:
+                    await self._line_up(window, place)
+            self._show()
+        for _ in range(workers):
+            await self._queue.put(None)
+
+    async def _look_up(self, window: Window) -> None:
+        if self._cache is None:
+            return
+        found = await self._in_thread("store", self._cache.get_many, window.keys)
+        for place, answer in enumerate(found):
+            if answer is not None:
+                self._settle(window, place, Labelled(answer, cached=True))
+
+    async def _line_up(self, window: Window, place: int) -> None:
+        key = window.keys[place]
+        if key in self._followers:  # the very same text is being asked for already
+            self._followers[key].append((window, place))
+            return
+        self._followers[key] = []
+        user = self._judge.prompt.user(window.texts[place])
+        await self._queue.put(_Job(window, place, key, user))
+
+    async def _work(self) -> None:
+        while (job := await self._queue.get()) is not None:
+            if self._stopped is None:
+                expected = self._expected(job)
+                self._stopped = self._over_budget(expected)
+            if self._stopped is not None:
+                continue
+            self._asked += 1
+            self._in_flight += 1
+            self._reserved.add(expected)
+            try:
+                reply = await self._judge.ask(Request(job.window.ids[job.place], job.user))
+            except Unanswered as failure:
+                self._fail(job, failure)
+            else:
+                self._failures_in_a_row = 0
+                self._replies += 1
+                self._tally.usage.add(reply.usage)
+                self._answered.append((job, reply))
+                self._news.set()
+            finally:
+                self._in_flight -= 1
+                self._reserved.input_tokens -= expected.input_tokens
+                self._reserved.output_tokens -= expected.output_tokens
+
+    def _expected(self, job: _Job) -> Usage:
+        mean_output = self._tally.usage.output_tokens / self._replies if self._replies else 120.0
+        tokens = self._system_tokens + token_estimate(job.user)
+        return Usage(input_tokens=tokens, output_tokens=int(mean_output))
+
+    def _over_budget(self, expected: Usage) -> str | None:
+        reserved = Usage(
+            input_tokens=self._reserved.input_tokens + expected.input_tokens,
+            output_tokens=self._reserved.output_tokens + expected.output_tokens,
+        )
+        return self._budget.exceeded(self._tally.usage, reserved, self._asked, self._price)
+
+    def _fail(self, job: _Job, failure: Unanswered) -> None:
+        usage = failure.usage
+        self._tally.usage.add(usage)
+        self._last_failure = failure
+        counted = _FIRST_REASONS if not self._replies else _ENDPOINT_REASONS
+        self._failures_in_a_row = self._failures_in_a_row + 1 if failure.reason in counted else 0
+        if self._failures_in_a_row >= _FAILURES_IN_A_ROW:
+            raise self._service_failure(failure)
+        spent = (usage.requests, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
+        outcome = Failure(failure.reason, failure.detail, failure.http_status, spent)
+        self._settle(job.window, job.place, outcome)
+        for window, place in self._followers.pop(job.key):
+            self._settle(window, place, outcome)
+
+    def _service_failure(self, failure: Unanswered) -> ServiceFailure:
+        status = f" ({failure.http_status})" if failure.http_status else ""
+        return ServiceFailure(f"{self._judge.name} cannot be used: {failure.reason}{status}: {failure.detail}")
+
+    async def _commit_in_groups(self) -> None:
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(_COMMIT_EVERY_S)
+            self._news.clear()
+            await self._commit()
+            self._show()
+
+    async def _commit(self) -> None:
+        group, self._answered = self._answered, []
+        if not group:
+            return
+        answers = [(job, _answer(reply)) for job, reply in group]
+        if self._cache is not None:
+            try:
+                await asyncio.shield(
+                    self._in_thread("store", self._cache.put_many, [(job.key, answer) for job, answer in answers])
+                )
+            except asyncio.CancelledError:  # the write goes on in its thread; the last commit waits behind it
+                self._answered = group + self._answered
+                raise
+        for job, answer in answers:
+            self._settle(job.window, job.place, Labelled(answer, cached=False))
+            for window, place in self._followers.pop(job.key):
+                self._settle(window, place, Labelled(answer, cached=True))
+
+    def _settle(self, window: Window, place: int, outcome: Labelled | Failure) -> None:
+        window.outcomes[place] = outcome
+        window.missing -= 1
+        tally = self._tally
+        tally.records += 1
+        if isinstance(outcome, Labelled):
+            tally.labelled += 1
+            tally.cached += outcome.cached
+            tally.models[outcome.answer.model] += 1
+        else:
+            tally.failed += 1
+            tally.failures[outcome.reason] += 1
+        if window.missing == 0:
+            self._write(window)
+
+    def _write(self, window: Window) -> None:
+        future = asyncio.ensure_future(self._in_thread("write", self._finish, window))
+        self._finishing.add(future)
+        future.add_done_callback(self._written)
+
+    def _written(self, future: asyncio.Future[None]) -> None:
+        self._open.release()
+        if future.cancelled() or future.exception() is not None:
+            self._stopped = "a failure to write"  # the failure itself is raised when all is gathered
+        else:
+            self._finishing.discard(future)
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self._last_progress >= _PROGRESS_EVERY_S:
+            self._last_progress = now
+            self._progress(self._in_flight)
+
+
+def _answer(reply: Reply) -> Answer:
+    usage = reply.usage
+    spent = (usage.requests, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
+    return Answer(reply.label, reply.model, reply.strategy, spent, reply.confidence)

@@ -1,0 +1,209 @@
+"""Judges: interchangeable ways to get labels for records. `open_judge("openai:gpt-5-mini", ...)` opens one.
+
+A judge of the asking kind answers one `Request` at a time (`Judge.ask`): a chat endpoint, a provider that instructor
+speaks, a script. A student (`StudentJudge`) labels whole columns of texts. Both carry `kind`, `name` and `identity`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from annotator.errors import AnnotatorError, BadInput, did_you_mean
+from annotator.prompts import Prompt
+from annotator.taxonomy import Kind, Taxonomy
+
+STRATEGIES = ("json_schema", "tools", "json_object")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the model is asked to answer; part of every cache key.
+
+    temperature, seed: sent when not None; an endpoint that refuses one is asked without it.
+    max_output_tokens: of the first try; an answer that was cut short is tried again with four times as many.
+    """
+
+    temperature: float | None = 0.0
+    max_output_tokens: int = 1024
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast and how patiently an endpoint is asked; never part of a cache key.
+
+    concurrency: most requests in flight; fewer are used while the endpoint pushes back.
+    rpm, tpm: requests and tokens a minute; None = learnt from the endpoint's x-ratelimit headers, if it sends them.
+    timeout_s: of one request. attempts: tries of one request before connection, timeout and 5xx faults fail the row.
+    reasks: further tries when an answer is invalid, each built from the original prompt plus one short complaint.
+    first_wait_s, longest_wait_s: of the jittered exponential back-off; a longer Retry-After is honoured all the same.
+    patience_s: how long one row may wait out rate limits (429) in all. deadline_s: of the whole run.
+    """
+
+    concurrency: int = 64
+    rpm: float | None = None
+    tpm: float | None = None
+    timeout_s: float = 120.0
+    attempts: int = 6
+    reasks: int = 2
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 30.0
+    patience_s: float = 3600.0
+    deadline_s: float | None = None
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was sent and spent, as the server counted it: `input_tokens` includes `cached_input_tokens`."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, other: Usage) -> None:
+        """Add the counts of `other` to these."""
+        self.requests += other.requests
+        self.input_tokens += other.input_tokens
+        self.cached_input_tokens += other.cached_input_tokens
+        self.output_tokens += other.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One record to be labelled: `user` is the message that holds it, fenced (`Prompt.user`)."""
+
+    record_id: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A valid label and what it took.
+
+    label: field -> value, exactly the fields of `schema.label_model`. model: the model that the server says it served.
+    strategy: how the form was enforced. usage: of all tries. confidence: a probability, where the judge gives one.
+    """
+
+    label: dict[str, Any]
+    model: str
+    strategy: str
+    usage: Usage
+    finish_reason: str = "stop"
+    confidence: float | None = None
+
+
+class Unanswered(AnnotatorError):
+    """One record got no valid label; the run goes on.
+
+    reason: a stable code (see `faults.REASONS`). detail: the server's or the validator's words, without keys.
+    """
+
+    def __init__(self, reason: str, detail: str, *, http_status: int | None = None, usage: Usage | None = None) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail, self.http_status, self.usage = reason, detail, http_status, usage or Usage()
+
+
+class Judge(Protocol):
+    """Something that can be asked for a label.
+
+    kind: of the records it labels. name: its spec without secrets. model: what is asked for, the key to its price.
+    prompt: the texts it is asked with. taxonomy: the vocabulary of its answers.
+    pace: its limits. identity: everything besides the user message that can change an answer, as JSON values.
+    """
+
+    kind: Kind
+    name: str
+    model: str
+    prompt: Prompt
+    taxonomy: Taxonomy
+    pace: Pace
+    identity: dict[str, Any]
+
+    async def ask(self, request: Request) -> Reply:
+        """A valid label for one record.
+
+        Raises:
+            Unanswered: this record cannot be labelled.
+            ServiceFailure: no record can.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections; the judge can be asked again afterwards (it reconnects)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StudentJudge:
+    """A distilled classifier behind the same face: it labels columns of texts, offline and without a prompt.
+
+    student: has `predict(texts, kind) -> DataFrame` with the label columns, `confidence` and `evidence`.
+    """
+
+    kind: Kind
+    name: str
+    taxonomy: Taxonomy
+    identity: dict[str, Any]
+    student: Any = field(repr=False)
+
+
+def open_judge(
+    spec: str,
+    *,
+    kind: Kind,
+    taxonomy: Taxonomy,
+    prompt: Prompt | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    pace: Pace | None = None,
+    sampling: Sampling | None = None,
+    strategy: str = "auto",
+    endpoint_name: str | None = None,
+) -> Judge | StudentJudge:
+    """Open the judge that `spec` names; nothing is sent yet.
+
+    Args:
+        spec: "openai:MODEL", "instructor:PROVIDER/MODEL", "student:PATH" or "embedded".
+        prompt: required by the first two, ignored by students.
+        base_url: of any OpenAI-compatible endpoint; None = OpenAI itself.
+        api_key: sent to the endpoint, and never written anywhere.
+        strategy: how the answer's form is enforced: json_schema, tools, json_object, or auto (the first that works).
+        endpoint_name: part of the cache key; tells apart two servers that serve different weights under one name.
+
+    Raises:
+        BadInput: an unknown spec, a missing key, or a student that cannot be read.
+    """
+    scheme, _, rest = spec.partition(":")
+    pace, sampling = pace or Pace(), sampling or Sampling()
+    if strategy != "auto" and strategy not in STRATEGIES:
+        raise BadInput(f"{strategy!r} is not a strategy", where="--strategy", remedy=did_you_mean(strategy, STRATEGIES))
+    if scheme in ("student", "embedded"):
+        from annotator.judges.columns import open_student
+
+        return open_student(spec, kind=kind, taxonomy=taxonomy)
+    if scheme not in ("openai", "instructor") or not rest:
+        remedy = "Use openai:MODEL, instructor:PROVIDER/MODEL, student:PATH or embedded."
+        raise BadInput(f"{spec!r} names no judge", where="--judge", remedy=remedy)
+    if prompt is None:
+        raise BadInput("this judge needs a prompt", where=spec, remedy="Load one with load_prompt.")
+    if scheme == "instructor":
+        from annotator.judges.instructor_judge import InstructorJudge
+
+        return InstructorJudge(
+            rest, prompt=prompt, taxonomy=taxonomy, base_url=base_url, api_key=api_key, pace=pace, sampling=sampling
+        )
+    from annotator.judges.chat import ChatJudge
+
+    return ChatJudge(
+        rest,
+        prompt=prompt,
+        taxonomy=taxonomy,
+        base_url=base_url,
+        api_key=api_key,
+        pace=pace,
+        sampling=sampling,
+        strategy=strategy,
+        endpoint_name=endpoint_name,
+    )

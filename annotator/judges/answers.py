@@ -1,0 +1,92 @@
+"""From the text of an answer to a valid label, or to a complaint that the judge can act on."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from annotator.schema import MAX_EVIDENCE_CHARS, label_model, strict_json_schema
+from annotator.taxonomy import Kind, Taxonomy
+
+_FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
+_MOST_PROBLEMS = 3
+_LONGEST_PROBLEM = 300
+
+
+class InvalidAnswer(Exception):
+    """The answer is no label: `reason` is the code, `complaint` says to the judge what to do about it."""
+
+    def __init__(self, reason: str, complaint: str) -> None:
+        super().__init__(complaint)
+        self.reason, self.complaint = reason, complaint
+
+
+class AnswerForm:
+    """The form that answers must have; built once a run, since building costs milliseconds.
+
+    schema: the strict JSON Schema that is sent. model: the pydantic model that has the last word.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, kind: Kind) -> None:
+        self.schema: dict[str, Any] = strict_json_schema(taxonomy, kind)
+        self.name = f"{kind}_label"
+        self.model = label_model(taxonomy, kind)
+        self._validator = self.model.__pydantic_validator__
+
+    def read(self, text: str) -> dict[str, Any]:
+        """The label in an answer, as a dict of plain values.
+
+        A code fence around the object is forgiven, and evidence that is too long is cut: neither is worth a second
+        paid request.
+
+        Raises:
+            InvalidAnswer: reason "empty_answer", "invalid_json" or "invalid_label".
+        """
+        if not text.strip():
+            raise InvalidAnswer("empty_answer", "The answer was empty. Answer with the JSON object only.")
+        try:
+            return dict(self._validator.validate_json(text).__dict__)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_context=False)
+        except ValueError:  # lone surrogates and the like
+            problems = [{"type": "json_invalid", "loc": (), "msg": "the text cannot be encoded"}]
+        if problems[0]["type"] == "json_invalid":
+            fenced = _FENCED.search(text)
+            if fenced:
+                return self.read(fenced[1])
+            raise InvalidAnswer("invalid_json", f"The answer was not one JSON object ({problems[0]['msg']}).")
+        if all(problem["type"] == "string_too_long" and problem["loc"] == ("evidence",) for problem in problems):
+            return self._with_evidence_cut(text)
+        raise InvalidAnswer("invalid_label", _complaint(problems))
+
+    def _with_evidence_cut(self, text: str) -> dict[str, Any]:
+        import orjson
+
+        raw = orjson.loads(text)
+        return dict(self._validator.validate_python(raw | {"evidence": raw["evidence"][:MAX_EVIDENCE_CHARS]}).__dict__)
+
+
+def _complaint(problems: list[Any]) -> str:
+    lines = []
+    for problem in problems[:_MOST_PROBLEMS]:
+        place = ".".join(str(part) for part in problem["loc"]) or "answer"
+        given = problem.get("input")
+        shown = f" (given: {str(given)[:60]!r})" if isinstance(given, str | int | float) else ""
+        message = str(problem["msg"])
+        if len(message) > _LONGEST_PROBLEM:
+            message = f"{message[:_LONGEST_PROBLEM]}..."
+        lines.append(f"{place}: {message}{shown}")
+    return "; ".join(lines)
+
+
+_SPACES = re.compile(r"\s+")
+
+
+def is_verbatim(evidence: str, text: str) -> bool:
+    """Whether a quote occurs in a record, whatever the white space, the case and the quotation marks around it."""
+    if not evidence or evidence in text:
+        return True
+    quote, body = (_SPACES.sub(" ", part).strip().casefold() for part in (evidence, text))
+    return quote in body or quote.strip("\"'“”‘’ .…") in body

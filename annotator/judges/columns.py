@@ -1,0 +1,26 @@
+"""Opens students: judges that label columns of texts at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from annotator.errors import BadInput
+from annotator.judges import StudentJudge
+from annotator.taxonomy import Kind, Taxonomy
+
+
+def open_student(spec: str, *, kind: Kind, taxonomy: Taxonomy) -> StudentJudge:
+    """The student that `spec` names: "embedded", or "student:PATH".
+
+    Raises:
+        BadInput: no path, or a folder that holds no readable student.
+    """
+    from annotator.judges.student import Student, embedded_path
+
+    scheme, _, path = spec.partition(":")
+    if scheme == "student" and not path:
+        remedy = "Write student:FOLDER, with the folder that `annotator distill` made."
+        raise BadInput("no path", where=spec, remedy=remedy)
+    student = Student.load(embedded_path() if scheme == "embedded" else Path(path))
+    identity = {"api": "student", "student": student.fingerprint, "taxonomy": taxonomy.fingerprint}
+    return StudentJudge(kind=kind, name=spec, taxonomy=taxonomy, identity=identity, student=student)

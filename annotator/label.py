@@ -1,0 +1,258 @@
+"""`label`: records in, labels out. Streams its input, asks only for what is not known, and can be stopped anywhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from annotator.asking import Asking
+from annotator.budget import Budget, price_of
+from annotator.errors import BadInput
+from annotator.fingerprint import fingerprint
+from annotator.judges import Judge, StudentJudge
+from annotator.parts import Part, Parts
+from annotator.predicting import Plan, check_distinct, predict_in_processes, predict_shard
+from annotator.readers import SeenIds, Shard, find_shards, read_records
+from annotator.readers.compressed import chunks
+from annotator.rows import SCHEMA, Labelled, Maker, Window, content_digest, dead_letters, labels_frame, make_window
+from annotator.tally import LabelSummary, Progress, ShardCounts, Tally, progress_of, resume
+
+_ASKED_ROWS = 1024
+_COUNTED_BYTES = 1 << 28
+_ROW_FORM = 1  # part of the identity of finished parts: changes when the columns of the label table do
+
+
+def label(
+    inputs: Sequence[str | Path],
+    *,
+    out: str | Path,
+    judge: Judge | StudentJudge,
+    cache_dir: str | Path | None = "cache",
+    budget: Budget | None = None,
+    columns: Mapping[str, str] = {},
+    processes: int = 1,
+    max_input_tokens: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> LabelSummary:
+    """Label the records of some files, folders or globs.
+
+    Args:
+        inputs: items or documents, as `judge.kind` says.
+        out: a table (.parquet, .jsonl, .jsonl.gz, .jsonl.zst, .csv), or a folder for one table an input shard. Beside
+            it come `<out>.failed.jsonl` if records failed, and `<out>.parts/` while the run is not finished.
+        judge: from `open_judge`.
+        cache_dir: where paid answers are kept; None = nowhere. Students need none.
+        budget: when to stop.
+        columns: canonical column name -> the input's own name.
+        processes: for students, how many shards are labelled at once.
+        max_input_tokens: longer records are cut to head, middle and tail (see `excerpt`) and marked `truncated`.
+        progress: called a few times a second.
+
+    Returns:
+        A summary; each record that was read is in the table, with status "ok" or "failed" (rows without an id are in
+        the dead-letter file only).
+
+    Raises:
+        BadInput: the input or the output cannot be used.
+        StoppedEarly: a budget or the deadline; the same call goes on from there.
+        ServiceFailure: the judge cannot be used.
+    """
+    run = _Run(judge, Path(out), budget or Budget(), columns, max_input_tokens, progress)
+    return run.label(find_shards(inputs), cache_dir, processes)
+
+
+class _Run:
+    """One call of `label`."""
+
+    def __init__(
+        self,
+        judge: Judge | StudentJudge,
+        out: Path,
+        budget: Budget,
+        columns: Mapping[str, str],
+        max_input_tokens: int | None,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.judge, self.out, self.budget, self.columns, self.progress = judge, out, budget, columns, progress
+        self.max_input_tokens = max_input_tokens
+        self.identity = fingerprint(judge.identity)
+        prompt = None if isinstance(judge, StudentJudge) else judge.prompt
+        self.price = None if isinstance(judge, StudentJudge) else price_of(judge.model)
+        if self.price is None and budget.max_cost_usd is not None and prompt is not None:
+            remedy = "Add it to schemas/prices.toml, or use --max-tokens."
+            raise BadInput(f"no price is known for {judge.name}", where="--max-cost", remedy=remedy)
+        self.maker = Maker(judge.kind, judge.name, judge.taxonomy.version, prompt.version if prompt else None)
+        self.made_from = {
+            "annotator": importlib.metadata.version("annotator"),
+            "step": "label",
+            "kind": judge.kind,
+            "judge": judge.name,
+            "judge_fingerprint": self.identity,
+            "taxonomy": judge.taxonomy.fingerprint,
+            "prompt": prompt.fingerprint if prompt else None,
+            "max_input_tokens": max_input_tokens,
+        }
+        self.tally = Tally()
+        self.total: int | None = None
+        self.open_parts: dict[str, tuple[Part, ShardCounts]] = {}
+
+    def label(self, shards: list[Shard], cache_dir: str | Path | None, processes: int) -> LabelSummary:
+        threading.Thread(target=self._count_total, args=(shards,), daemon=True).start()
+        parts = Parts(self.out, fingerprint([_ROW_FORM, self.made_from, dict(self.columns)]))
+        try:
+            every = [Part(parts.layout, shard) for shard in shards]
+            todo = []
+            for part in every:
+                counts = part.finished()
+                if counts is None:
+                    todo.append(part)
+                else:
+                    resume(self.tally, counts)
+            if isinstance(self.judge, StudentJudge):
+                self._predict(self.judge, parts, [part.shard for part in todo], processes)
+                if processes > 1:
+                    check_distinct(every)
+            else:
+                self._ask(self.judge, todo, cache_dir)
+            failed_path = parts.publish(every, self.made_from | {"inputs": _inputs_digest(every)})
+        finally:
+            parts.close()
+        return self._summary(len(shards), len(shards) - len(todo), failed_path)
+
+    def _ask(self, judge: Judge, todo: Sequence[Part], cache_dir: str | Path | None) -> None:
+        from annotator.judges.cache import AnswerCache
+
+        cache = None if cache_dir is None else AnswerCache(cache_dir)
+        asking = Asking(
+            judge,
+            cache=cache,
+            budget=self.budget,
+            price=self.price,
+            tally=self.tally,
+            finish=self._finish,
+            progress=self._show,
+        )
+        try:
+            asking.run(self._windows(judge, todo))
+        finally:
+            if cache is not None:
+                self.tally.notes += cache.notes
+                if cache.rejected:
+                    self.tally.notes.append(f"{cache.rejected} damaged or foreign rows of the cache were passed over.")
+                cache.close()
+
+    def _windows(self, judge: Judge, todo: Sequence[Part]) -> Iterator[Window]:
+        seen = SeenIds()
+        for part in todo:
+            self.open_parts[part.shard.name] = part, ShardCounts()
+            part.begin()
+            pieces = 0
+            for batch in read_records(
+                part.shard, kind=judge.kind, columns=self.columns, batch_rows=_ASKED_ROWS, seen=seen
+            ):
+                yield make_window(
+                    part.shard,
+                    pieces,
+                    batch,
+                    self.identity,
+                    message=judge.prompt.user,
+                    max_input_tokens=self.max_input_tokens,
+                )
+                pieces += 1
+            part.expect(pieces)
+            self._close_if_complete(part)
+
+    def _finish(self, window: Window) -> None:
+        part, counts = self.open_parts[window.shard.name]
+        for outcome in window.outcomes:
+            if isinstance(outcome, Labelled):
+                counts.labelled += 1
+                counts.models[outcome.answer.model] += 1
+            elif outcome is not None:
+                counts.failed += 1
+                counts.failures[outcome.reason] += 1
+        for bad in window.bad:
+            counts.failed += 1
+            counts.failures[bad.reason] += 1
+        self._count(0, Counter(bad.reason for bad in window.bad))
+        counts.digest += content_digest(window)
+        part.add_piece(window.index, labels_frame(window, self.maker), dead_letters(window, self.maker))
+        self._close_if_complete(part)
+
+    def _close_if_complete(self, part: Part) -> None:
+        if part.is_complete():
+            _, counts = self.open_parts.pop(part.shard.name)
+            part.finish(pl.DataFrame(schema=SCHEMA), self.made_from, counts.as_json())
+
+    def _predict(self, judge: StudentJudge, parts: Parts, todo: Sequence[Shard], processes: int) -> None:
+        plan = Plan(parts.layout, self.identity, self.columns, self.max_input_tokens, self.maker, self.made_from)
+        before = self.tally.labelled
+        if processes > 1 and len(todo) > 1:
+            predict_in_processes(judge, todo, plan, processes=processes, count=self._count)
+        else:
+            seen = SeenIds()
+            for shard in todo:
+                predict_shard(judge, shard, plan, count=self._count, seen=seen)
+        self.tally.models[judge.name] += self.tally.labelled - before
+
+    def _count(self, labelled: int, failures: Counter[str]) -> None:
+        failed = failures.total()
+        self.tally.records += labelled + failed
+        self.tally.labelled += labelled
+        self.tally.failed += failed
+        self.tally.failures += failures
+        self._show(0)
+
+    def _show(self, in_flight: int) -> None:
+        if self.progress is not None:
+            self.progress(progress_of(self.tally, self.price, total=self.total, in_flight=in_flight))
+
+    def _count_total(self, shards: Sequence[Shard]) -> None:
+        self.total = row_count(shards)
+
+    def _summary(self, shards: int, resumed: int, failed_path: Path | None) -> LabelSummary:
+        tally, usage = self.tally, self.tally.usage
+        return LabelSummary(
+            records=tally.records,
+            labelled=tally.labelled,
+            failed=tally.failed,
+            cached=tally.cached,
+            requests=usage.requests,
+            input_tokens=usage.input_tokens,
+            cached_input_tokens=usage.cached_input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_usd=None if self.price is None else self.price.cost(usage),
+            failures=dict(sorted(tally.failures.items())),
+            models=dict(sorted(tally.models.items())),
+            shards=shards,
+            shards_resumed=resumed,
+            seconds=time.monotonic() - tally.started,
+            judge=self.judge.name,
+            out=str(self.out),
+            failed_path=None if failed_path is None else str(failed_path),
+            notes=tuple(tally.notes),
+        )
+
+
+def _inputs_digest(parts: Sequence[Part]) -> str:
+    total = sum(int((part.finished() or {})["digest"], 16) for part in parts)
+    return f"{total % (1 << 256):064x}"
+
+
+def row_count(shards: Sequence[Shard]) -> int | None:
+    """About how many records there are, for a progress bar; None when counting would take long."""
+    rows = 0
+    for shard in shards:
+        if shard.format == "parquet":
+            rows += pl.scan_parquet(shard.path).select(pl.len()).collect().item()
+        elif shard.format in ("jsonl", "csv", "lm_eval") and shard.path.stat().st_size < _COUNTED_BYTES:
+            rows += sum(piece.count(b"\n") for piece in chunks(shard.path))
+        else:
+            return None
+    return rows
