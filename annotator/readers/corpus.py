@@ -13,6 +13,7 @@ from annotator.readers.columns import DOCUMENTS, ITEMS, check_overrides, resolve
 from annotator.readers.duplicates import SeenIds
 from annotator.readers.items import canonical_items
 from annotator.readers.logs import HARNESSES, log_items, rename
+from annotator.readers.recognise import PARQUET_FAULTS
 from annotator.readers.records import BadRow, Batch, item_text
 from annotator.readers.shards import Shard, find_shards
 from annotator.readers.tables import Rows, parquet_fault, stream_frames, stream_rows
@@ -212,7 +213,7 @@ def parquet_schema(shard: Shard) -> dict[str, Any]:
     """Column -> dtype of a parquet shard."""
     try:
         return dict(pl.read_parquet_schema(shard.path))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except PARQUET_FAULTS as error:
         raise parquet_fault(shard, error) from None
 
 

@@ -18,6 +18,15 @@ from annotator.readers.values import as_json, as_text, flatten
 
 _MEMBER_BYTES = 1 << 30
 _ZSTD_METHOD = 93  # Python's zipfile knows it from 3.14 on
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    zstandard.ZstdError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,  # an encrypted member, or a compression that zipfile does not know
+)
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _SAMPLE_NAME = re.compile(r"^samples/(?P<id>.+)_epoch_(?P<epoch>\d+)\.json$")
 
@@ -49,7 +58,7 @@ def _zip_records(shard: Shard) -> Iterator[LogRecord]:
             for row, name in enumerate(names):
                 raw = _member(archive, opened, members[name], where)
                 yield _record(row, parse_json(raw, where=f"{where}, {name}"), shared, header)
-    except (zipfile.BadZipFile, zlib.error, zstandard.ZstdError, EOFError, OSError, struct.error) as error:
+    except _ZIP_FAULTS as error:
         raise BadInput(
             f"cannot be read as a zip ({error})", where=where, remedy="It may be empty or cut short; copy it again."
         ) from None
@@ -70,14 +79,7 @@ def _member(archive: zipfile.ZipFile, opened: BinaryIO, info: zipfile.ZipInfo, w
         what = f"member {info.filename} says it holds {info.file_size >> 20} MB"
         raise BadInput(what, where=where, remedy="Members of over 1 GB are not read; is this log genuine?")
     if info.compress_type != _ZSTD_METHOD:
-        try:
-            return archive.read(info)  # stops at the size that the directory states, and checks the CRC
-        except (NotImplementedError, RuntimeError) as error:
-            raise BadInput(
-                f"member {info.filename} cannot be read ({error})",
-                where=where,
-                remedy="Convert it with `inspect log convert --to json`.",
-            ) from None
+        return archive.read(info)  # stops at the size that the directory states, and checks the CRC
     opened.seek(info.header_offset)
     fields = _LOCAL_HEADER.unpack(opened.read(_LOCAL_HEADER.size))
     opened.seek(info.header_offset + _LOCAL_HEADER.size + fields[-2] + fields[-1])  # behind name and extra field

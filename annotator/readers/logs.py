@@ -100,13 +100,16 @@ def log_records(shard: Shard) -> list[LogRecord]:
     """
     try:
         records = list(importlib.import_module(HARNESSES[shard.format]).records(shard))
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         what = f"does not have the shape of a {shard.format} log ({type(error).__name__}: {error})"
         raise BadInput(what, where=str(shard.path), remedy="Was it changed, or is it of an unknown version?") from error
     if not records:
         raise BadInput(
             "holds no samples", where=str(shard.path), remedy="Log samples when evaluating (lm-eval: --log_samples)."
         )
+    for record in records:
+        for name in ("prompt", "target", "filter"):
+            record.sample[name] = as_text(record.sample.get(name))
     return records
 
 
@@ -168,17 +171,18 @@ def _complete(record: LogRecord, metric: str | None) -> None:
     sample = record.sample
     sample.setdefault("run", UNNAMED_RUN)
     sample.setdefault("score_level", "sample")
-    sample.setdefault("target", record.item.get("target"))
+    if sample["target"] is None:
+        sample["target"] = as_text(record.item.get("target"))
     if "score" not in sample or metric is not None:
         candidates = record.scores if metric is None else {metric: record.scores.get(metric)}
         sample["metric"], sample["score"] = next(
             ((name, score) for name, value in candidates.items() if (score := unit_score(value)) is not None),
             (metric, None),
         )
-    if sample.get("prompt") is not None and sample.get("prompt_hash") is None:
+    if sample["prompt"] is not None and sample.get("prompt_hash") is None:
         sample["prompt_hash"] = sha256(sample["prompt"])
-    if sample.get("target") is not None and sample.get("target_hash") is None:
-        sample["target_hash"] = sha256(str(sample["target"]))
+    if sample["target"] is not None and sample.get("target_hash") is None:
+        sample["target_hash"] = sha256(sample["target"])
     if sample.get("doc_hash") is None:
         item = record.item
         content = as_text([item.get("prompt"), item.get("choices"), item.get("target")])

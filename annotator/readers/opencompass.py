@@ -145,7 +145,7 @@ def _leval(shard: Shard, raw: bytes) -> Iterator[LogRecord]:
         if not line.strip():
             continue
         row = parse_json(line, where=shard.place(number))
-        name = next(key for key in row if key.endswith("_pred"))
+        (name,) = [key for key in row if key.endswith("_pred")]
         item = {"item_id": f"{task}/{number}", "benchmark": task, "task": task, "prompt": as_text(row["query"]),
                 "target": as_text(row["gt"])}  # fmt: skip
         rest = {key: value for key, value in row.items() if key not in ("query", "gt", name)}

@@ -11,6 +11,9 @@ import polars as pl
 from annotator.errors import BadInput
 from annotator.readers.compressed import head
 
+# Damaged files make polars panic in some places, and its panic is no Exception.
+PARQUET_FAULTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
 _HEAD_BYTES = 1 << 18
 _JSON_LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst")
 _CSV = (".csv", ".tsv", ".csv.gz", ".csv.zst", ".tsv.gz", ".tsv.zst")
@@ -106,7 +109,7 @@ def predictions_folder(path: Path) -> Path | None:
 def _is_lighteval(path: Path) -> bool:
     try:
         return {"doc", "model_response"} <= set(pl.read_parquet_schema(path))
-    except (pl.exceptions.PolarsError, OSError):
+    except PARQUET_FAULTS:
         return False  # damaged: said when its rows are read
 
 

@@ -15,6 +15,7 @@ import polars as pl
 from annotator.errors import BadInput
 from annotator.fingerprint import without_surrogates
 from annotator.readers.compressed import chunks
+from annotator.readers.recognise import PARQUET_FAULTS
 from annotator.readers.shards import Shard
 
 _BATCH_BYTES = 32 << 20
@@ -197,7 +198,7 @@ def stream_frames(
             start += frame.height
             fitting = int(frame.height * _BATCH_BYTES / max(frame.estimated_size(), 1))
             wanted = max(1, min(batch_rows, fitting))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except PARQUET_FAULTS as error:
         raise parquet_fault(shard, error) from None
 
 
