@@ -46,6 +46,13 @@ from annotator.tables import (
 from annotator.taxonomy import Kind, Taxonomy, load_taxonomy
 from annotator.verify import verify
 
+EXPORT_FILES = {
+    "jsonl": "upsample.jsonl.zst",
+    "megatron": "megatron.args",
+    "olmo-core": "olmo-core",
+    "streaming": "streaming",
+    "hf": "hf",
+}
 Progress = Callable[[str, str, Any], None]
 """Called as progress(step, state, detail): state is "started", "working", "done", "resumed" or "skipped"."""
 
@@ -106,7 +113,10 @@ def run_loop(
         loop.label("document", cache_dir, api_key, base_url)
         loop.match()
         loop.rank()
-        loop.export()
+        if loop.summaries["upsample"]["chosen"]:
+            loop.export()
+        else:
+            loop.skip("export", "no document was chosen")
     loop.verify()
     loop.report()
     failed = sum(loop.summaries.get(step, {}).get("failed", 0) for step in ("item_labels", "document_labels"))
@@ -274,9 +284,8 @@ class _Loop:
             return {
                 name: export(
                     upsample,
-                    folder / ("upsample.jsonl.zst" if name == "jsonl" else name),
+                    folder / EXPORT_FILES[name],
                     format=name,
-                    documents=self._paths(self.settings.documents),
                     made_from=made_from,
                 )
                 for name in formats
@@ -307,7 +316,12 @@ class _Loop:
     def report(self) -> None:
         """All artefacts -> report.html."""
         made = [path for name, path in self.artefacts.items() if path.is_file()]
-        self.step("report", "report.html", made, lambda path: write_text(path, report(self.out)) or {})
+        self.step("report", "report.html", made, lambda path: self._write_report(path))
+
+    def _write_report(self, path: Path) -> Mapping[str, Any]:
+        documents = self.settings.documents
+        write_text(path, report(self.out, documents=self._paths(documents), columns=documents.columns))
+        return {}
 
     # ------------------------------------------------- what the steps read
 

@@ -14,9 +14,8 @@ from annotator.cli.common import emit, output_options
 @click.option("--format", "form", required=True, help="jsonl, megatron, olmo-core, streaming or hf.",
               type=click.Choice(["jsonl", "megatron", "olmo-core", "streaming", "hf"]))  # fmt: skip
 @click.option("--out", "-o", required=True, metavar="PATH", help="A file for jsonl, a folder for the others.")
-@click.option("--documents", multiple=True, metavar="INPUT", help="The documents, where the format needs their text.")
 @output_options
-def command(upsample: str, form: str, out: str, documents: tuple[str, ...], quiet: bool, as_json: bool) -> int:
+def command(upsample: str, form: str, out: str, quiet: bool, as_json: bool) -> int:
     """Write the ranked list UPSAMPLE as trainer input, with a manifest that traces it to its slices and rules.
 
     \b
@@ -31,7 +30,6 @@ def command(upsample: str, form: str, out: str, documents: tuple[str, ...], quie
         read_table(Path(upsample), UPSAMPLE, made_by="annotator rank"),
         Path(out),
         format=form,
-        documents=list(documents) or None,
         made_from=read_made_from(Path(upsample)),
     )
     emit(summary, as_json=as_json, quiet=quiet,
