@@ -15,7 +15,7 @@ from annotator.scores import clustered_se
 from annotator.significance import PRIOR_ITEMS, Against, Floats, MaxT, max_t
 
 SAME_SET = 0.9  # Jaccard similarity from which two descriptions are taken for one slice
-ALIKE = 0.5  # a wider slice must lose at least this share of the narrower one's deficit in the items it adds
+ALIKE = 0.4  # the items that a wider slice adds must lose at least this share of what the narrower one loses
 _MAX_STEPS = 4
 
 
@@ -36,13 +36,13 @@ class Accepted:
 class Explained:
     """The accepted slices in the order found, and what is left.
 
-    first: the tests over all candidates before anything was explained. critical: what had to be reached in each round.
-    left: True for the items that no accepted slice covers.
+    first: the tests over all candidates before anything was explained. needed: the statistic that each candidate had to
+    reach in each round. left: True for the items that no accepted slice covers.
     """
 
     accepted: list[Accepted]
     first: MaxT
-    critical: list[float]
+    needed: list[Floats]
     left: NDArray[np.bool_] = field(repr=False)
 
 
@@ -71,13 +71,15 @@ def explain_away(
     """
     alive = np.ones(len(differences), dtype=bool)
     accepted: list[Accepted] = []
-    critical: list[float] = []
+    needed: list[Floats] = []
+    levels = np.array([len(conjunction.predicates) for conjunction in lattice.conjunctions])
     first: MaxT | None = None
     while len(accepted) < max_slices:
         tests = max_t(
             lattice.members,
             differences,
             seed=int(fingerprint([seed_from, len(accepted)])[:16], 16),
+            levels=levels,
             clusters=clusters,
             alive=alive,
             min_items=min_items,
@@ -86,18 +88,20 @@ def explain_away(
             against=against,
         )
         first = first or tests
-        critical.append(tests.critical)
-        worth = np.where(tests.mean >= min_deficit, tests.t, -math.inf)
+        needed.append(tests.needed)
+        testable = np.isfinite(tests.t) & (tests.mean >= min_deficit)
+        worth = np.full(len(tests.t), -math.inf)
+        worth[testable] = (tests.t - tests.needed)[testable]
         best = int(np.argmax(worth)) if len(worth) else 0  # rows are in slice_id order, so ties go to the first name
         if not len(worth) or not math.isfinite(worth[best]) or tests.p[best] > alpha:
             break
-        level = _Levels(lattice, differences, clusters, alive, min_items, min_deficit, alpha, against)
+        level = _Levels(lattice, differences, clusters, alive, tests.p, min_items, min_deficit, alpha, against)
         row = _described(lattice, level.right_level(best))
         evidence = lattice.items_of(row)
         evidence = evidence[alive[evidence]]
         accepted.append(Accepted(row, evidence, float(tests.p[best])))
         alive[evidence] = False
-    return Explained(accepted, first, critical, alive)
+    return Explained(accepted, first, needed, alive)
 
 
 def _described(lattice: Lattice, row: int) -> int:
@@ -120,6 +124,7 @@ class _Levels:
     differences: Floats
     clusters: NDArray[np.integer] | None
     alive: NDArray[np.bool_]
+    p: Floats
     min_items: int
     min_deficit: float
     alpha: float
@@ -139,34 +144,39 @@ class _Levels:
         return row
 
     def _child(self, row: int) -> int | None:
+        """A child that carries the loss: it loses more than the rest of the slice, which loses little."""
         inside = self._mask(row)
         children = [child for child in self._related(row, +1) if self._testable(self._mask(child), inside)]
         best, best_p = None, self.alpha / max(len(children), 1)
         for child in children:
             core = self._mask(child)
-            rest_of_slice = inside & ~core
-            if self._worse(rest_of_slice, self.alive & ~inside) <= self.alpha:
-                continue  # the rest of the slice is bad too, so the slice is the right level
-            p = self._worse(core, rest_of_slice)
-            if p < best_p and self.differences[core].mean() >= self.min_deficit:
+            own, rest = (self._above(part, self.alive & ~inside) for part in (core, inside & ~core))
+            p = self._worse(core, inside & ~core)
+            if rest < ALIKE * own and p < best_p and self.differences[core].mean() >= self.min_deficit:
                 best, best_p = child, p
         return best
 
     def _parent(self, row: int) -> int | None:
+        """A parent that passes too, and whose other items lose about as much: chance may have picked this child."""
         inside = self._mask(row)
-        parents = self._related(row, -1)
-        best, best_p = None, self.alpha / max(len(parents), 1)
-        for parent in parents:
+        best, best_p = None, self.alpha
+        for parent in self._related(row, -1):
             wider = self._mask(parent)
             added, outside = wider & ~inside, self.alive & ~wider
-            if min(added.sum(), outside.sum()) < self.min_items:
+            if self.p[parent] > self.alpha or added.sum() < 2 or outside.sum() < self.min_items:
                 continue
-            base = self.differences[outside].mean() if self.against == "rest" else 0.0
-            own, new = self.differences[inside].mean() - base, self.differences[added].mean() - base
+            siblings = sum(self._testable(self._mask(child), wider) for child in self._related(parent, +1))
+            own, new = (self._above(part, outside) for part in (inside, added))
+            unlike = self._worse(inside, added) <= self.alpha / max(siblings, 1)
             p = self._worse(added, outside)
-            if new >= ALIKE * own and p < best_p:
+            if new >= ALIKE * own and not unlike and p < best_p:
                 best, best_p = parent, p
         return best
+
+    def _above(self, these: NDArray[np.bool_], outside: NDArray[np.bool_]) -> float:
+        """How much more `these` items lose than those outside."""
+        base = self.differences[outside].mean() if self.against == "rest" and outside.any() else 0.0
+        return float(self.differences[these].mean() - base)
 
     def _related(self, row: int, step: int) -> list[int]:
         """Rows whose description has one predicate more (step 1) or less (-1) than this one's."""

@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 Against = Literal["rest", "zero"]
 
 # A set of a dozen items can have no spread by luck, and its t would be endless. The spread of a set is therefore
-# averaged with that of all items as if the latter had been seen on ten items more (moderated t, Smyth 2004).
-PRIOR_ITEMS = 10.0
+# averaged with that of all items as if the latter had been seen on twenty items more (moderated t, Smyth 2004).
+PRIOR_ITEMS = 20.0
 _COLUMNS = 64  # permutations at a time: 100,000 items x 64 x 8 bytes = 51 MB
 
 
@@ -27,13 +27,13 @@ class MaxT:
     t: test statistic of each set; -inf where the set is too small or too large to be tested.
     mean: mean difference inside each set (NaN where empty).
     p: one-sided p-value of each set, adjusted for all of them (Westfall & Young 1993, single step).
-    critical: the statistic that a set must reach at the level asked for.
+    needed: the statistic that each set must reach at the level asked for; inf where it cannot be tested.
     """
 
     t: Floats
     mean: Floats
     p: Floats
-    critical: float
+    needed: Floats
 
 
 def max_t(
@@ -41,6 +41,7 @@ def max_t(
     differences: Floats,
     *,
     seed: int,
+    levels: NDArray[np.integer] | None = None,
     clusters: NDArray[np.integer] | None = None,
     alive: NDArray[np.bool_] | None = None,
     min_items: int = 10,
@@ -50,14 +51,20 @@ def max_t(
 ) -> MaxT:
     """Test every set of items at once for a mean difference above that of the other items.
 
-    p(S) = (1 + #{b: max over sets of T^b >= T_S}) / (B + 1), Westfall & Young 1993. Without clusters T is a Welch t
-    with moderated variances and the null comes from permuting differences over items. With clusters T is the
-    cluster-robust score statistic and the null comes from flipping the sign of whole clusters (restricted wild cluster
-    bootstrap, Cameron, Gelbach & Miller 2008), since clusters of unequal size cannot be exchanged.
+    p(S) = (1 + #{b: max over sets of T^b >= T_S}) / (B + 1), Westfall & Young 1993. T is a Welch t with moderated
+    variances, and the null comes from permuting differences over items. With clusters, T is divided by the square root
+    of the set's design effect 1 + (sum_c n_c^2 / n - 1) * rho (Kish 1965), and what is permuted is the standardised
+    means of the clusters and, apart from them, the residuals within clusters, since clusters of unequal size cannot be
+    exchanged as they are.
+
+    Sets of many predicates are many, and would set the bar for the few simple ones. With `levels`, each level has a bar
+    of its own, at a share of alpha that halves from level to level, and what is compared with its maximum is the height
+    of each T above the bar (weighted min-P; Westfall & Young 1993, ch. 6; Genovese et al. 2006 for the weights).
 
     Args:
         members: one row a set, one column an item.
         differences: how much worse each item is (positive = worse).
+        levels: number of predicates of each set, 1..; None for one bar for all.
         clusters: number of each item's cluster, 0..; None when every item stands alone.
         alive: items still to be explained; the others take no part.
         against: "rest" compares with the other items, "zero" with no difference at all.
@@ -66,38 +73,95 @@ def max_t(
     machine.
     """
     weights = np.ones(len(differences)) if alive is None else alive.astype(np.float64)
-    generator = np.random.default_rng(seed)
-    if clusters is None:
-        return _permuted(members, differences, weights, generator, min_items, permutations, alpha, against)
-    return _flipped(members, differences, weights, clusters, generator, min_items, permutations, alpha, against)
-
-
-def _permuted(members, differences, weights, generator, min_items, permutations, alpha, against) -> MaxT:
     at = np.flatnonzero(weights)
-    d = differences[at]
     inside = members @ weights
     testable = (inside >= min_items) & (inside <= len(at) - min_items)
     if not testable.any():
-        return _nothing(members.shape[0])
-    used = members[testable]
-    n = inside[testable][:, None]
+        return MaxT(*(np.full(members.shape[0], value) for value in (-math.inf, math.nan, 1.0, math.inf)))
+    used, n, d = members[testable], inside[testable][:, None], differences[at]
+    null = _Null(d if against == "rest" else d - d.mean(), None if clusters is None else clusters[at])
+    scale = 1 / np.sqrt(design_effects(used, weights, clusters, null.correlation))[:, None]
     sums = used @ np.column_stack([weights * differences, weights * differences**2])
-    observed = t_statistics(n, sums[:, :1], sums[:, 1:], len(at), d.sum(), (d**2).sum(), against)[:, 0]
-    null = d - d.mean() if against == "zero" else d
-    totals = null.sum(), (null**2).sum()
-    narrow, null = used.astype(np.float32), null.astype(np.float32)
-    maxima = [np.empty(0)]
+    observed = t_statistics(n, sums[:, :1], sums[:, 1:], len(at), d.sum(), (d**2).sum(), against) * scale
+    generator = np.random.default_rng(seed)
+    level = np.zeros(len(n), dtype=np.int64) if levels is None else levels[testable]
+    rows_of_level = [np.flatnonzero(level == value) for value in np.unique(level)]
+    narrow, maxima = used.astype(np.float32), [np.empty((len(rows_of_level), 0))]
     for start in range(0, permutations, _COLUMNS):
-        columns = min(_COLUMNS, permutations - start)
-        shuffled = np.zeros((len(differences), columns), dtype=np.float32)
-        for column in range(columns):
-            shuffled[at, column] = generator.permutation(null)
+        shuffled = np.zeros((len(differences), min(_COLUMNS, permutations - start)), dtype=np.float32)
+        shuffled[at] = null.draw(generator, shuffled.shape[1])
+        totals = (shuffled[at].sum(axis=0, dtype=np.float64), (shuffled[at] ** 2).sum(axis=0, dtype=np.float64))
         sums_b, squares_b = (narrow @ shuffled).astype(np.float64), (narrow @ shuffled**2).astype(np.float64)
-        t = t_statistics(n, sums_b, squares_b, len(at), *totals, against)
-        maxima.append(t.max(axis=0))
+        t = t_statistics(n, sums_b, squares_b, len(at), *totals, against) * scale
+        maxima.append(np.stack([t[rows].max(axis=0) for rows in rows_of_level]))
     mean = np.full(members.shape[0], math.nan)
     mean[testable] = sums[:, 0] / n[:, 0]
-    return _adjusted(testable, observed, mean, np.concatenate(maxima), alpha)
+    return _adjusted(testable, observed[:, 0], mean, np.hstack(maxima), rows_of_level, alpha)
+
+
+class _Null:
+    """Draws of the differences as they would be if no set were worse: permuted, with clusters kept together."""
+
+    def __init__(self, differences: Floats, clusters: NDArray[np.integer] | None) -> None:
+        self.differences, self.clusters, self.correlation = differences, clusters, 0.0
+        if clusters is None:
+            return
+        _, self.code, self.sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+        means = np.bincount(self.code, weights=differences) / self.sizes
+        self.centre = float(differences.mean())
+        residuals = differences - means[self.code]
+        between, within = variance_components(differences, self.code, self.sizes)
+        self.correlation = between / (between + within) if between + within > 0 else 0.0
+        self.spread = np.sqrt(between + within / self.sizes)
+        self.standard = np.divide(means - self.centre, self.spread, out=np.zeros_like(means), where=self.spread > 0)
+        self.several = self.sizes[self.code] > 1
+        size = self.sizes[self.code][self.several]
+        self.residuals = residuals[self.several] * np.sqrt(size / (size - 1))
+
+    def draw(self, generator: np.random.Generator, columns: int) -> NDArray[np.floating]:
+        """One null world a column."""
+        drawn = np.empty((len(self.differences), columns), dtype=np.float32)
+        for column in range(columns):
+            if self.clusters is None:
+                drawn[:, column] = generator.permutation(self.differences)
+                continue
+            around = np.zeros(len(self.differences))
+            around[self.several] = generator.permutation(self.residuals)
+            around -= (np.bincount(self.code, weights=around) / self.sizes)[self.code]
+            means = self.centre + self.spread * generator.permutation(self.standard)
+            drawn[:, column] = means[self.code] + around
+        return drawn
+
+
+def variance_components(values: Floats, code: NDArray[np.integer], sizes: NDArray[np.integer]) -> tuple[float, float]:
+    """Variance of values between and within clusters: analysis of variance with unequal sizes (Searle 1971).
+
+    The first is 0 where clusters differ no more than by chance; the second is 0 where every cluster is one item.
+    """
+    count, total = len(sizes), len(values)
+    means = np.bincount(code, weights=values) / sizes
+    if count < 2:
+        return 0.0, float(values.var())
+    if count == total:
+        return float(values.var(ddof=1)), 0.0
+    within = float(np.sum((values - means[code]) ** 2)) / (total - count)
+    around = float(np.sum(sizes * (means - values.mean()) ** 2)) / (count - 1)
+    typical = (total - float(np.sum(sizes.astype(np.float64) ** 2)) / total) / (count - 1)
+    return max(0.0, (around - within) / typical), within
+
+
+def design_effects(
+    members: sparse.csr_array, weights: Floats, clusters: NDArray[np.integer] | None, correlation: float
+) -> Floats:
+    """By how much clustering inflates the variance of each set's mean: 1 + (sum_c n_c^2 / n - 1) * correlation."""
+    if clusters is None:
+        return np.ones(members.shape[0])
+    shape = (len(clusters), int(clusters.max()) + 1)
+    by_cluster = sparse.csr_array((weights, (np.arange(len(clusters)), clusters)), shape=shape)
+    counts = members @ by_cluster
+    squares = np.asarray(counts.multiply(counts).sum(axis=1)).ravel()
+    n = np.maximum(members @ weights, 1.0)
+    return 1.0 + np.maximum(squares / n - 1.0, 0.0) * correlation
 
 
 def t_statistics(n, total, squares, n_all, total_all, squares_all, against: Against) -> Floats:
@@ -122,61 +186,28 @@ def _moderated(sum_of_squares, n, prior) -> Floats:
     return (np.maximum(sum_of_squares, 0.0) + PRIOR_ITEMS * prior) / (n - 1 + PRIOR_ITEMS)
 
 
-def _flipped(members, differences, weights, clusters, generator, min_items, permutations, alpha, against) -> MaxT:
-    count = int(clusters.max()) + 1
-    by_cluster = sparse.csr_array(
-        (weights, (np.arange(len(clusters)), clusters)), shape=(len(clusters), count)
-    )  # item x cluster
-    alive_items = weights.sum()
-    inside = members @ weights
-    spread_over = np.diff((members @ by_cluster).astype(bool).tocsr().indptr)
-    testable = (inside >= min_items) & (inside <= alive_items - min_items) & (spread_over >= 2)
-    if not testable.any():
-        return _nothing(members.shape[0])
-    used, n = members[testable], inside[testable]
-    centre = 0.0 if against == "zero" else (weights * differences).sum() / alive_items
-    centred = sparse.csr_array(
-        (weights * (differences - centre), (np.arange(len(clusters)), clusters)), shape=(len(clusters), count)
-    )
-    in_set = used @ centred  # set x cluster: sum of centred differences
-    per_cluster = np.asarray(centred.sum(axis=0)).ravel()
-    out = alive_items - n if against == "rest" else np.full(len(n), math.inf)
-    # The influence of cluster c on the difference of means is in_set/n - (per_cluster - in_set)/out: a sparse part
-    # where the set has items, and the same -per_cluster/out everywhere.
-    scale = sparse.diags_array(1 / n + 1 / out)
-    sparse_part = (scale @ in_set).tocsr()
-    everywhere = 1 / out
-    crossed = sparse_part @ per_cluster
-    squared = sparse_part.multiply(sparse_part).sum(axis=1)
-    variance = squared - 2 * everywhere * crossed + everywhere**2 * np.sum(per_cluster**2)
-    error = np.sqrt(np.maximum(variance, 1e-300))
-    observed = (np.asarray(sparse_part.sum(axis=1)).ravel() - everywhere * per_cluster.sum()) / error
-    maxima = [np.empty(0)]
-    for start in range(0, permutations, _COLUMNS):
-        columns = min(_COLUMNS, permutations - start)
-        signs = generator.choice((-1.0, 1.0), size=(columns, count)).T
-        flipped = sparse_part @ np.ascontiguousarray(signs)
-        total = np.einsum("c,cb->b", per_cluster, signs)
-        maxima.append(((flipped - everywhere[:, None] * total) / error[:, None]).max(axis=0))
-    mean = np.full(members.shape[0], math.nan)
-    mean[testable] = used @ (weights * differences) / n
-    return _adjusted(testable, observed, mean, np.concatenate(maxima), alpha)
-
-
-def _adjusted(testable, observed, mean, maxima, alpha) -> MaxT:
-    maxima = np.sort(maxima)
-    t, p = np.full(len(testable), -math.inf), np.ones(len(testable))
-    t[testable] = observed
+def _adjusted(testable, observed, mean, maxima, rows_of_level, alpha) -> MaxT:
+    """p-values and bars from the maxima of each level (row) in each permutation (column)."""
+    bar = np.zeros(len(observed))
+    if len(rows_of_level) > 1 and maxima.shape[1] > 1:
+        shares = 0.5 ** np.arange(len(rows_of_level))
+        for rows, own, share in zip(rows_of_level, maxima, shares / shares.sum()):
+            bar[rows] = _gumbel_quantile(own, 1 - alpha * share)
+        maxima = maxima - np.array([bar[rows[0]] for rows in rows_of_level])[:, None]
+    height, highest = observed - bar, np.sort(maxima.max(axis=0))
+    t, p, needed = (np.full(len(testable), value) for value in (-math.inf, 1.0, math.inf))
     # The null is computed in single precision (twice as fast), and a tie counts against the finding.
-    above = len(maxima) - np.searchsorted(maxima, observed - 1e-5 * np.abs(observed), side="left")
-    p[testable] = (1 + above) / (len(maxima) + 1)
-    allowed = max(0, math.floor(alpha * (len(maxima) + 1) + 1e-9) - 1)  # maxima that may lie above an accepted set
-    critical = float(maxima[len(maxima) - 1 - allowed]) if len(maxima) else math.inf
-    return MaxT(t, mean, p, critical)
+    above = len(highest) - np.searchsorted(highest, height - 1e-5 * np.abs(observed), side="left")
+    t[testable], p[testable] = observed, (1 + above) / (len(highest) + 1)
+    allowed = max(0, math.floor(alpha * (len(highest) + 1) + 1e-9) - 1)  # maxima that may lie above an accepted set
+    needed[testable] = bar + (float(highest[len(highest) - 1 - allowed]) if len(highest) else 0.0)
+    return MaxT(t, mean, p, needed)
 
 
-def _nothing(sets: int) -> MaxT:
-    return MaxT(np.full(sets, -math.inf), np.full(sets, math.nan), np.ones(sets), math.inf)
+def _gumbel_quantile(maxima: Floats, at: float) -> float:
+    """Quantile of maxima by the Gumbel law with their mean and standard deviation: smooth where draws are few."""
+    scale = float(maxima.std(ddof=1)) * math.sqrt(6) / math.pi
+    return float(maxima.mean()) - scale * (np.euler_gamma + math.log(-math.log(at)))
 
 
 def one_sided_p(t: Floats, n: Floats) -> Floats:

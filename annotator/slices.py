@@ -16,6 +16,7 @@ from annotator.lattice import Lattice, build_lattice
 from annotator.outcomes import QUESTIONS, Outcomes, outcomes, rounded
 from annotator.scores import clustered_se, paired_change, score_interval
 from annotator.significance import (
+    PRIOR_ITEMS,
     Against,
     Floats,
     benjamini_hochberg,
@@ -28,7 +29,7 @@ from annotator.stability import confirmed, halves, reappearance
 from annotator.tables import SLICES
 
 LARGEST_DEFICIT = 0.5  # a set too small to be found even if it had lost this much is no candidate
-FEWEST_ITEMS = 10
+FEWEST_ITEMS, ENOUGH_ITEMS = 10, 20  # the fewest items of a slice, in small benchmarks and from 1,000 items on
 EXPLORATORY_Q = 0.10
 LEAST_STABILITY = 0.6
 _LISTED = 200
@@ -157,12 +158,13 @@ def find_slices(
 def _candidates(joined: Outcomes, d: Floats, min_items: int | None, alpha: float) -> Lattice:
     """The lattice at the support asked for, or at what power asks for given how many candidates that leaves."""
     axes = joined.frame.select("background_condition", "task_type", "solving_operation", "output_constraint")
-    lattice = build_lattice(axes, min_items=min_items or FEWEST_ITEMS)
+    fewest = min(ENOUGH_ITEMS, max(FEWEST_ITEMS, joined.frame.height // 50))
+    lattice = build_lattice(axes, min_items=min_items or fewest)
     if min_items is not None or not len(lattice.sizes):
         return lattice
     needed = items_for_power(LARGEST_DEFICIT, spread=float(d.std(ddof=1)), tests=len(lattice.sizes), alpha=alpha)
-    needed = min(max(needed, FEWEST_ITEMS), joined.frame.height // 4)
-    return build_lattice(axes, min_items=needed) if needed > FEWEST_ITEMS else lattice
+    needed = min(max(needed, fewest), joined.frame.height // 4)
+    return build_lattice(axes, min_items=needed) if needed > fewest else lattice
 
 
 class _Description:
@@ -194,7 +196,7 @@ class _Description:
         mean = (members @ d) / n
         overall = float(d.var(ddof=1))
         squares = np.maximum(members @ d**2 - n * mean**2, 0.0)
-        error = np.sqrt((squares + 10 * overall) / (n - 1 + 10) / n)
+        error = np.sqrt((squares + PRIOR_ITEMS * overall) / (n - 1 + PRIOR_ITEMS) / n)
         shrunk, posterior = mean.copy(), error.copy()
         level = np.array([len(conjunction.predicates) for conjunction in self.lattice.conjunctions])
         for size in np.unique(level):

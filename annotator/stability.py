@@ -12,7 +12,15 @@ from scipy import sparse
 from annotator.explain_away import Explained
 from annotator.fingerprint import fingerprint
 from annotator.lattice import Lattice
-from annotator.significance import Against, Floats, max_t, one_sided_p, t_statistics
+from annotator.significance import (
+    Against,
+    Floats,
+    design_effects,
+    max_t,
+    one_sided_p,
+    t_statistics,
+    variance_components,
+)
 
 SAME_SLICE = 0.5  # Jaccard similarity from which a resample is said to have found the slice again
 _COLUMNS = 32
@@ -33,9 +41,8 @@ def reappearance(
     """For each accepted slice, the share of resamples that accept one with at least half its items in common.
 
     Items (whole clusters, where there are any) are drawn with replacement and the explain-away rounds are run again.
-    To keep the price at one sparse product a round, resamples reuse the critical values of the original rounds instead
-    of permuting anew, and skip the check of parents and children. With clusters a set's t is scaled by the ratio of its
-    cluster-robust to its plain statistic.
+    To keep the price at one sparse product a round, resamples reuse the bars of the original rounds instead
+    of permuting anew, and skip the check of parents and children.
     """
     rows = [slice_.row for slice_ in found.accepted]
     if not rows or not bootstraps:
@@ -52,8 +59,13 @@ def reappearance(
 
 
 def _search(lattice, differences, found, clusters, min_items, min_deficit, against) -> _Search:
-    scale = None if clusters is None else _robust_ratio(lattice, differences, found, min_items, against)
-    return _Search(lattice, differences, found.critical, scale, min_items, min_deficit, against)
+    scale = None
+    if clusters is not None:
+        _, code, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+        between, within = variance_components(differences, code, sizes)
+        correlation = between / (between + within) if between + within > 0 else 0.0
+        scale = 1 / np.sqrt(design_effects(lattice.members, np.ones(len(differences)), clusters, correlation))[:, None]
+    return _Search(lattice, differences, found.needed, scale, min_items, min_deficit, against)
 
 
 def _resampled(items: int, clusters: NDArray[np.integer] | None, generator: np.random.Generator) -> Floats:
@@ -61,13 +73,6 @@ def _resampled(items: int, clusters: NDArray[np.integer] | None, generator: np.r
     count = items if clusters is None else int(clusters.max()) + 1
     drawn = np.bincount(generator.integers(0, count, size=count), minlength=count).astype(np.float64)
     return drawn if clusters is None else drawn[clusters]
-
-
-def _robust_ratio(lattice: Lattice, differences: Floats, found: Explained, min_items: int, against: Against) -> Floats:
-    plain = _weighted_t(lattice, differences, np.ones((len(differences), 1)), min_items, against)[0][:, 0]
-    usable = np.isfinite(plain) & np.isfinite(found.first.t) & (np.abs(plain) > 1e-9)
-    ratio = np.divide(found.first.t, plain, out=np.ones_like(plain), where=usable)
-    return np.clip(ratio, 0.0, 1.0)[:, None]
 
 
 def _weighted_t(
@@ -87,15 +92,21 @@ def _weighted_t(
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """The explain-away rounds with known critical values, for many weightings of the items at once."""
+    """The explain-away rounds with known bars, for many weightings of the items at once."""
 
     lattice: Lattice
     differences: Floats
-    critical: list[float]
+    needed: list[Floats]
     scale: Floats | None
     min_items: int
     min_deficit: float
     against: Against
+
+    def _bar(self, step: int) -> Floats:
+        """What each set must reach in a round; those that the original could not test, as much as the hardest."""
+        needed = self.needed[min(step, len(self.needed) - 1)]
+        known = needed[np.isfinite(needed)]
+        return np.where(np.isfinite(needed), needed, known.max() if len(known) else math.inf)
 
     def chosen(self, weights: Floats, *, most: int) -> list[list[int]]:
         """The rows that each weighting (column) accepts, at most `most`."""
@@ -103,9 +114,11 @@ class _Search:
         active = np.arange(weights.shape[1])
         for step in range(most):
             t, mean = _weighted_t(self.lattice, self.differences, weights[:, active], self.min_items, self.against)
-            t = np.where(mean >= self.min_deficit, t if self.scale is None else t * self.scale, -math.inf)
-            best = np.argmax(t, axis=0)
-            passed = t[best, np.arange(len(active))] >= self.critical[min(step, len(self.critical) - 1)]
+            t = t if self.scale is None else t * self.scale
+            height = t - self._bar(step)[:, None]
+            height[~(mean >= self.min_deficit)] = -math.inf
+            best = np.argmax(height, axis=0)
+            passed = height[best, np.arange(len(active))] >= 0
             active, best = active[passed], best[passed]
             for column, row in zip(active.tolist(), best.tolist()):
                 accepted[column].append(row)
@@ -135,7 +148,7 @@ def confirmed(
 ) -> list[bool | None]:
     """For each accepted slice: was it found in one half alone, and did it hold in the other half?
 
-    Slices are searched for in one half of the families, with the critical values of the whole, and tested in the other,
+    Slices are searched for in one half of the families, with the bars of the whole, and tested in the other,
     both ways; that test is free of selection. True if a set with half the items in common was found in one half and is
     worse in the other (one-sided p <= alpha); False if it was found but did not hold; None if neither half was large
     enough to find it.

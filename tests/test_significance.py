@@ -54,7 +54,7 @@ def test_a_set_that_is_really_worse_is_found():
 
     assert int(np.argmax(tests.t)) == 50
     assert tests.p[50] == 0.001
-    assert tests.t[50] > tests.critical
+    assert tests.t[50] > tests.needed[50]
 
 
 def test_the_unmoderated_statistic_is_welch(monkeypatch):
