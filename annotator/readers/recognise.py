@@ -55,7 +55,8 @@ def recognise(path: Path, *, in_folder: bool) -> str | None:
 
 def _recognise_json(start: bytes, path: Path) -> str | None:
     """Which JSON this is: its first line if that is a whole object, else the keys that its first bytes show."""
-    keys = _keys(start.partition(b"\n")[0])
+    line, _, rest = start.partition(b"\n")
+    keys = _keys(line)
     whole = keys is not None
     if keys is None:
         keys = {match.decode("utf-8", "replace") for match in _KEY.findall(start)}
@@ -67,7 +68,8 @@ def _recognise_json(start: bytes, path: Path) -> str | None:
         return "helm"
     if _OPENCOMPASS.match(start) or ({"query", "gt"} <= keys and any(key.endswith("_pred") for key in keys)):
         return "opencompass"
-    if _OPENCOMPASS_RESULTS.search(start):
+    alone = not whole or (not rest.strip() and not keys & {"id", "item_id"})  # one document, not the first of many rows
+    if alone and _OPENCOMPASS_RESULTS.search(start):
         return None if has_predictions(path) else "opencompass"
     if whole and _is_nemo_skills(keys):
         return "nemo_skills"

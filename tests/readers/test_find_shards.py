@@ -71,6 +71,12 @@ def test_a_plain_table_that_names_its_score_is_no_harness_log(write):
     assert find_shards([path])[0].format == "jsonl"
 
 
+def test_rows_that_hold_details_of_their_own_are_no_results_file(write):
+    path = write("mine.jsonl", [{"id": key, "prompt": "q", "details": [{"correct": True}]} for key in "ab"])
+
+    assert find_shards([path])[0].format == "jsonl"
+
+
 def test_the_results_beside_a_log_are_not_data(logs):
     assert [shard.format for shard in find_shards([logs / "lm_eval"])] == ["lm_eval", "lm_eval"]
 
