@@ -192,3 +192,54 @@ def _summed(found: Profiles, per_profile: np.ndarray) -> np.ndarray:
         fresh = free & ~np.any(found.members[:, :place] == found.members[:, place : place + 1], axis=1)
         np.add.at(totals, found.members[fresh, place], per_profile[fresh])
     return totals[:-1]
+
+
+def categories(
+    document_labels: pl.DataFrame,
+    *,
+    rules: Rules,
+    documents: pl.DataFrame | None = None,
+    matches: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """The corpus as a table of categories, the largest first.
+
+    Args:
+        document_labels: LABELS of documents.
+        documents: doc_id and any of source, tokens and the columns that rules name.
+        matches: MATCHES under the same rules, for the last two columns.
+
+    Returns:
+        category_id, documents, tokens? (null where some are unknown), mean_quality?, exercised_share (substantial or
+        central), supply_gap? (the largest of the slices that match, null without one), slices (how many match).
+        A document stands in the category of each of its operations; guarded ones are left out.
+    """
+    found = profiles(document_labels, rules=rules, documents=documents)
+    counts, tokens = category_sizes(found)
+    qualities = found.documents.filter(pl.col("quality").is_not_null() & pl.col("profile").is_not_null())
+    graded, summed = np.zeros(len(found.guards), dtype=np.int64), np.zeros(len(found.guards), dtype=np.int64)
+    np.add.at(graded, qualities["profile"].to_numpy(), 1)
+    np.add.at(summed, qualities["profile"].to_numpy(), qualities["quality"].to_numpy())
+    exercised = np.array([grade in ("substantial", "central") for grade in found.exercise], dtype=np.int64)
+    table = pl.DataFrame(
+        {
+            "category_id": pl.Series([category.id for category in found.categories], dtype=pl.String),
+            "documents": counts,
+            "tokens": pl.Series([None] * len(counts) if tokens is None else tokens, dtype=pl.Int64),
+            "graded": _summed(found, graded),
+            "quality": _summed(found, summed),
+            "exercised": _summed(found, exercised * profile_sizes(found)[0]),
+        }
+    ).filter(pl.col("documents") > 0)
+    table = table.select(
+        "category_id",
+        "documents",
+        "tokens",
+        pl.when(pl.col("graded") > 0).then(pl.col("quality") / pl.col("graded")).round(3).alias("mean_quality"),
+        (pl.col("exercised") / pl.col("documents")).round(3).alias("exercised_share"),
+    )
+    empty = pl.DataFrame(schema={"category_id": pl.String, "supply_gap": pl.Float64, "slices": pl.Int64})
+    gaps = empty if matches is None else matches.group_by("category_id").agg(
+        pl.col("supply_gap").max(), pl.len().cast(pl.Int64).alias("slices")
+    )  # fmt: skip
+    table = table.join(gaps, on="category_id", how="left").with_columns(pl.col("slices").fill_null(0))
+    return table.sort(["documents", "category_id"], descending=[True, False])

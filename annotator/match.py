@@ -17,7 +17,7 @@ import polars as pl
 from annotator.categories import Category, Profiles, category_sizes, covers, profile_sizes, profiles
 from annotator.errors import BadInput
 from annotator.mapping import CORE, GATE, SHORT, Rule, Rules
-from annotator.tables import MATCHES
+from annotator.tables import LABELS, MATCHES
 from annotator.taxonomy import AXES, Taxonomy
 
 SCARCE = 2.0
@@ -266,8 +266,9 @@ def explain(slice_row: Mapping[str, Any], document: Mapping[str, Any], *, rules:
     """
     if not document.get(GATE):
         raise BadInput("the document has no labels", where=str(document.get("record_id", "")))
-    frame = pl.DataFrame([{"status": "ok", "record_id": "document", "confidence": None, **document}])
-    found = profiles(frame, rules=rules)
+    row = {"record_id": "document", "status": "ok", "exercise": None, "quality": None, **document, "confidence": None}
+    dtypes = {name: dtype for name, dtype in LABELS.items() if name in row}
+    found = profiles(pl.DataFrame([row], schema_overrides=dtypes), rules=rules)
     parts = []
     for place, k in enumerate(found.members[0]):
         if k >= 0:
@@ -281,7 +282,7 @@ def _explained(slice_row: Mapping[str, Any], category: Category, position: float
     trail = steps(slice_row, category, rules)
     affinity, rule_ids = combined(trail)
     theirs = dict(zip(CORE, category[:3], strict=True))
-    sums = " + ".join(f"{step.weight:g} ln {step.strength:g}" for step in trail)
+    sums = " + ".join(f"{step.weight:g} ln {step.strength:.3g}" for step in trail)
     shut = next((step.axis for step in trail if not step.open), None)
     formula = f"exp(({sums}) / {sum(step.weight for step in trail):g}) = {affinity:.3f}"
     return {
