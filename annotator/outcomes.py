@@ -18,6 +18,7 @@ from annotator.taxonomy import AXES
 
 QUESTIONS = {
     "worse_than_reference": "Where does the run lose more against the reference run than elsewhere?",
+    "worse_all_over": "No slice stands out from the rest, but the run is worse all over. Where does the loss lie?",
     "worse_than_expected": "Where is the run worse than the other runs make us expect?",
     "below_threshold": "Where is the run below the target score?",
     "lower_than_rest": "Where is the run lower than on the other items? (Without a reference, slices that are hard for "
