@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -14,14 +15,28 @@ import polars as pl
 from annotator.asking import Asking
 from annotator.budget import Budget, price_of
 from annotator.errors import BadInput
+from annotator.estimate import Estimate, estimate
 from annotator.fingerprint import fingerprint
 from annotator.judges import Judge, StudentJudge
-from annotator.parts import Part, Parts
+from annotator.parts import Part, Parts, failed_path_of
 from annotator.predicting import Plan, check_distinct, predict_in_processes, predict_shard
 from annotator.readers import SeenIds, Shard, find_shards, read_records
 from annotator.readers.compressed import chunks
-from annotator.rows import SCHEMA, Labelled, Maker, Window, content_digest, dead_letters, labels_frame, make_window
+from annotator.retry import failed_ids, take_places
+from annotator.rows import (
+    SCHEMA,
+    Labelled,
+    Maker,
+    Window,
+    content_digest,
+    dead_letters,
+    labels_frame,
+    make_window,
+    only_records,
+)
 from annotator.tally import LabelSummary, Progress, ShardCounts, Tally, progress_of, resume
+
+__all__ = ["Estimate", "LabelSummary", "Progress", "estimate", "label"]
 
 _ASKED_ROWS = 1024
 _COUNTED_BYTES = 1 << 28
@@ -38,6 +53,7 @@ def label(
     columns: Mapping[str, str] = {},
     processes: int = 1,
     max_input_tokens: int | None = None,
+    retry_failed: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> LabelSummary:
     """Label the records of some files, folders or globs.
@@ -52,6 +68,7 @@ def label(
         columns: canonical column name -> the input's own name.
         processes: for students, how many shards are labelled at once.
         max_input_tokens: longer records are cut to head, middle and tail (see `excerpt`) and marked `truncated`.
+        retry_failed: take up exactly the failed rows of an existing `out`; for a folder, the shards that have some.
         progress: called a few times a second.
 
     Returns:
@@ -63,8 +80,21 @@ def label(
         StoppedEarly: a budget or the deadline; the same call goes on from there.
         ServiceFailure: the judge cannot be used.
     """
-    run = _Run(judge, Path(out), budget or Budget(), columns, max_input_tokens, progress)
-    return run.label(find_shards(inputs), cache_dir, processes)
+    out, shards = Path(out), find_shards(inputs)
+    run = _Run(judge, out, budget or Budget(), columns, max_input_tokens, progress)
+    if not retry_failed:
+        return run.label(shards, cache_dir, processes)
+    if out.is_dir():
+        run.redo_failed = True
+        return run.label(shards, cache_dir, processes)
+    run.only = failed_ids(out, judge.taxonomy.fingerprint)
+    again = out.with_name(f"{out.name}.retry.parquet")
+    run.out = again
+    summary = run.label(shards, cache_dir, processes)
+    take_places(again, out)
+    again.unlink()
+    failed_path = failed_path_of(out)
+    return replace(summary, out=str(out), failed_path=str(failed_path) if failed_path.exists() else None)
 
 
 class _Run:
@@ -98,19 +128,22 @@ class _Run:
             "prompt": prompt.fingerprint if prompt else None,
             "max_input_tokens": max_input_tokens,
         }
+        self.only: frozenset[str] | None = None
+        self.redo_failed = False
         self.tally = Tally()
         self.total: int | None = None
         self.open_parts: dict[str, tuple[Part, ShardCounts]] = {}
 
     def label(self, shards: list[Shard], cache_dir: str | Path | None, processes: int) -> LabelSummary:
         threading.Thread(target=self._count_total, args=(shards,), daemon=True).start()
-        parts = Parts(self.out, fingerprint([_ROW_FORM, self.made_from, dict(self.columns)]))
+        only = None if self.only is None else sorted(self.only)
+        parts = Parts(self.out, fingerprint([_ROW_FORM, self.made_from, dict(self.columns), only]))
         try:
             every = [Part(parts.layout, shard) for shard in shards]
             todo = []
             for part in every:
                 counts = part.finished()
-                if counts is None:
+                if counts is None or (self.redo_failed and counts["failed"]):
                     todo.append(part)
                 else:
                     resume(self.tally, counts)
@@ -159,7 +192,7 @@ class _Run:
                 yield make_window(
                     part.shard,
                     pieces,
-                    batch,
+                    only_records(batch, self.only),
                     self.identity,
                     message=judge.prompt.user,
                     max_input_tokens=self.max_input_tokens,
@@ -191,7 +224,9 @@ class _Run:
             part.finish(pl.DataFrame(schema=SCHEMA), self.made_from, counts.as_json())
 
     def _predict(self, judge: StudentJudge, parts: Parts, todo: Sequence[Shard], processes: int) -> None:
-        plan = Plan(parts.layout, self.identity, self.columns, self.max_input_tokens, self.maker, self.made_from)
+        plan = Plan(
+            parts.layout, self.identity, self.columns, self.max_input_tokens, self.only, self.maker, self.made_from
+        )
         before = self.tally.labelled
         if processes > 1 and len(todo) > 1:
             predict_in_processes(judge, todo, plan, processes=processes, count=self._count)

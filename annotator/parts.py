@@ -199,10 +199,12 @@ def _write_table(tables: Sequence[Path], path: Path, made_from: dict[str, Any]) 
         metadata = {"annotator": orjson.dumps(made_from, option=orjson.OPT_SORT_KEYS).decode()}
         write_whole(
             path,
-            lambda temporary: frame.sink_parquet(
-                temporary, compression="zstd", row_group_size=_ROW_GROUP, metadata=metadata, maintain_order=True
-            )
-            and None,
+            lambda temporary: (
+                frame.sink_parquet(
+                    temporary, compression="zstd", row_group_size=_ROW_GROUP, metadata=metadata, maintain_order=True
+                )
+                and None
+            ),
         )
     else:
         compression = {"gz": "gzip", "zst": "zstd"}.get(path.name.rsplit(".", 1)[-1], "uncompressed")

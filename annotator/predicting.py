@@ -15,7 +15,7 @@ import polars as pl
 from annotator.judges import StudentJudge, open_judge
 from annotator.parts import Layout, Part
 from annotator.readers import SeenIds, Shard, read_records
-from annotator.rows import SCHEMA, Maker, Window, content_digest, dead_letters, make_window, with_bad_rows
+from annotator.rows import SCHEMA, Maker, Window, content_digest, dead_letters, make_window, only_records, with_bad_rows
 from annotator.tally import ShardCounts
 
 _ROWS = 2048
@@ -30,6 +30,7 @@ class Plan:
     identity: str
     columns: Mapping[str, str]
     max_input_tokens: int | None
+    only: frozenset[str] | None
     maker: Maker
     made_from: Mapping[str, Any]
 
@@ -43,7 +44,8 @@ def predict_shard(
     counts = ShardCounts()
     batches = read_records(shard, kind=judge.kind, columns=plan.columns, batch_rows=_ROWS, seen=seen)
     for index, batch in enumerate(batches):
-        window = make_window(shard, index, batch, plan.identity, max_input_tokens=plan.max_input_tokens)
+        some = only_records(batch, plan.only)
+        window = make_window(shard, index, some, plan.identity, max_input_tokens=plan.max_input_tokens)
         part.add_piece(index, predicted_frame(window, judge, plan.maker), dead_letters(window, plan.maker))
         failures = Counter(bad.reason for bad in window.bad)
         counts.labelled += len(window.ids)

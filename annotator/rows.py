@@ -125,6 +125,13 @@ def make_window(
     )
 
 
+def only_records(batch: Batch, ids: frozenset[str] | None) -> Batch:
+    """The batch without the records that are not asked for; None asks for all."""
+    if ids is None:
+        return batch
+    return Batch(batch.frame.filter([record_id in ids for record_id in batch.frame["record_id"]]), batch.bad)
+
+
 def content_digest(window: Window) -> int:
     """A number that stands for the records of a window, in any order: the sum of the hashes of id and request.
 

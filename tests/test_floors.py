@@ -14,7 +14,7 @@ FLOORS = [
     {"taxonomy", "schema"},
     {"tables", "readers", "prompts", "excerpt"},
     {"judges"},
-    {"budget", "label", "batch", "asking", "predicting", "parts", "rows", "tally"},
+    {"budget", "label", "batch", "asking", "predicting", "parts", "rows", "tally", "estimate", "retry"},
     {"agreement", "distill", "scores", "significance", "lattice", "outcomes", "explain_away", "stability", "by_column"}
     | {"slices", "answers", "rescore", "recovery", "causes", "comparability", "findings", "diagnose", "simulate"},
     {"mapping", "rule_findings", "categories", "match"},

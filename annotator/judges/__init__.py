@@ -191,12 +191,12 @@ def open_judge(
     if scheme == "instructor":
         from annotator.judges.instructor_judge import InstructorJudge
 
-        return InstructorJudge(
-            rest, prompt=prompt, taxonomy=taxonomy, base_url=base_url, api_key=api_key, pace=pace, sampling=sampling
-        )
-    from annotator.judges.chat import ChatJudge
+        opened: Any = InstructorJudge
+    else:
+        from annotator.judges.chat import ChatJudge
 
-    return ChatJudge(
+        opened = ChatJudge
+    return opened(  # type: ignore[no-any-return]
         rest,
         prompt=prompt,
         taxonomy=taxonomy,

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
+import itertools
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import diskcache
 import orjson
+import zstandard
 from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
 
 from annotator.errors import BadInput
+from annotator.tables import write_whole
 
 _FOLDER = "answers"
 _SETTINGS = {
@@ -38,6 +44,7 @@ _KNOWN_SETTINGS = set(DEFAULT_SETTINGS) | set(METADATA) | set(_SETTINGS)
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _CHECKED_WHOLE_BYTES = 1 << 26  # a bigger database is not read through at the start; its damage shows when it is met
 _SUM_CHARS = 16
+_IMPORTED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +124,11 @@ class AnswerCache:
             with self._locked():
                 self._open()
         except (OSError, sqlite3.OperationalError) as error:
-            raise BadInput(f"this cache folder cannot be used ({error})", where=str(self.folder),
-                           remedy="Choose another with --cache-dir.") from None
+            raise BadInput(
+                f"this cache folder cannot be used ({error})",
+                where=str(self.folder),
+                remedy="Choose another with --cache-dir.",
+            ) from None
 
     @property
     def _path(self) -> Path:
@@ -187,6 +197,11 @@ class AnswerCache:
             self._rescue(error)
             self._write(rows)
 
+    def add_many(self, rows: Sequence[tuple[str, bytes, str]]) -> int:
+        """Keep encoded answers (key, row, model) whose keys are new; how many they were."""
+        with self._cache.transact(retry=True):
+            return sum(self._cache.add(key, row, tag=model) for key, row, model in rows)
+
     def _write(self, rows: Sequence[tuple[str, bytes, str]]) -> None:
         with self._cache.transact(retry=True):
             for key, row, model in rows:
@@ -204,8 +219,11 @@ def _damage(database: Path, *, whole: bool = False) -> str | None:
     connection = sqlite3.connect(database, timeout=60)
     try:
         tables = dict(connection.execute("SELECT name, type FROM sqlite_master"))
-        foreign = [name for name, what in tables.items() if what == "view" or
-                   (what == "trigger" and not name.startswith("Settings_"))]
+        foreign = [
+            name
+            for name, what in tables.items()
+            if what == "view" or (what == "trigger" and not name.startswith("Settings_"))
+        ]
         if foreign:
             return f"it holds {foreign[0]!r}, which is not ours"
         if "Settings" in tables:
@@ -223,3 +241,123 @@ def _damage(database: Path, *, whole: bool = False) -> str | None:
     finally:
         connection.close()
     return None
+
+
+def cache_stats(cache_dir: str | Path) -> dict[str, Any]:
+    """What a cache holds: answers, bytes on disk, answers by served model, oldest and newest as UTC times.
+
+    Raises:
+        BadInput: if there is no cache there.
+    """
+    with _existing(cache_dir) as connection:
+        models = dict(connection.execute("SELECT tag, COUNT(*) FROM Cache GROUP BY tag ORDER BY tag"))
+        oldest, newest = connection.execute("SELECT MIN(store_time), MAX(store_time) FROM Cache").fetchone()
+    folder = Path(cache_dir)
+    return {
+        "answers": sum(models.values()),
+        "bytes": sum(file.stat().st_size for file in (folder / _FOLDER).glob("cache.db*")),
+        "models": models,
+        "oldest": _utc(oldest),
+        "newest": _utc(newest),
+        "set_aside": sorted(str(path) for path in folder.glob(f"{_FOLDER}.damaged-*")),
+    }
+
+
+def prune_cache(cache_dir: str | Path, *, older_than_days: float | None = None, model: str | None = None) -> int:
+    """Delete the answers that meet all conditions given; how many there were. They would have to be paid for again.
+
+    Raises:
+        BadInput: if there is no cache there, or no condition is given.
+    """
+    conditions: dict[str, Any] = {}
+    if older_than_days is not None:
+        conditions["store_time < ?"] = time.time() - older_than_days * 86_400
+    if model is not None:
+        conditions["tag = ?"] = model
+    if not conditions:
+        raise BadInput("no condition", where="cache prune", remedy="Say which answers, by age or by model.")
+    with _existing(cache_dir) as connection:
+        deleted = connection.execute(f"DELETE FROM Cache WHERE {' AND '.join(conditions)}", [*conditions.values()])
+        connection.commit()
+        return deleted.rowcount
+
+
+def export_cache(cache_dir: str | Path, path: str | Path) -> int:
+    """Write all answers to a .jsonl.zst file that other machines and versions can import; how many they are.
+
+    A line: {"key": 64 hex digits, "model": as served, "row": [checksum, answer]}.
+    """
+    count = 0
+
+    def fill(temporary: Path) -> None:
+        nonlocal count
+        with (
+            _existing(cache_dir) as connection,
+            temporary.open("wb") as opened,
+            zstandard.ZstdCompressor(level=6).stream_writer(opened) as packed,
+        ):
+            for key, model, row in connection.execute("SELECT key, tag, value FROM Cache ORDER BY key"):
+                if isinstance(key, str) and decode(key, row) is not None:
+                    packed.write(b'{"key":"%b","model":%b,"row":%b}\n' % (key.encode(), orjson.dumps(model), row))
+                    count += 1
+
+    write_whole(Path(path), fill)
+    return count
+
+
+def import_cache(cache_dir: str | Path, path: str | Path) -> int:
+    """Add the answers of an exported file; how many were not there before. Existing answers are kept as they are.
+
+    Raises:
+        BadInput: a line is not an exported answer, or was damaged; nothing after it is added.
+    """
+    source = Path(path)
+    cache = AnswerCache(cache_dir)
+    added = number = 0
+    try:
+        with source.open("rb") as opened, zstandard.ZstdDecompressor().stream_reader(opened) as unpacked:
+            lines = io.BufferedReader(unpacked, 1 << 20)  # type: ignore[type-var]
+            while group := list(itertools.islice(lines, _IMPORTED_AT_ONCE)):
+                rows = []
+                for line in group:
+                    number += 1
+                    rows.append(_imported(line, f"{source}:{number}"))
+                added += cache.add_many(rows)
+    except (OSError, zstandard.ZstdError) as error:
+        raise BadInput(f"cannot be read ({error})", where=str(source), remedy="Give a file of cache export.") from None
+    finally:
+        cache.close()
+    return added
+
+
+def _imported(line: bytes, where: str) -> tuple[str, bytes, str]:
+    try:
+        parsed = orjson.loads(line)
+        key, model = parsed["key"], parsed["model"]
+        row = line[line.index(b'"row":') + 6 : line.rindex(b"}")]
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        key, model, row = "", "", b""
+    if not isinstance(key, str) or not isinstance(model, str) or decode(key, bytes(row)) is None:
+        raise BadInput("not an exported answer, or damaged", where=where, remedy="Export it again.")
+    return key, bytes(row), model
+
+
+@contextmanager
+def _existing(cache_dir: str | Path) -> Iterator[sqlite3.Connection]:
+    database = Path(cache_dir) / _FOLDER / diskcache.core.DBNAME
+    if not database.exists():
+        raise BadInput("there is no answer cache in this folder", where=str(cache_dir), remedy="Check --cache-dir.")
+    connection = sqlite3.connect(database, timeout=60)
+    try:
+        yield connection
+    except sqlite3.DatabaseError as error:
+        remedy = "The next `annotator label` sets it aside and begins a new one."
+        raise BadInput(f"the cache cannot be read ({error})", where=str(cache_dir), remedy=remedy) from None
+    finally:
+        connection.close()
+
+
+def _utc(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from annotator.excerpt import token_estimate
 from annotator.fingerprint import fingerprint
 from annotator.judges import STRATEGIES, Pace, Reply, Request, Sampling, Unanswered, Usage
 from annotator.judges.answers import AnswerForm, InvalidAnswer
-from annotator.judges.faults import Fault, status_fault
+from annotator.judges.faults import Fault, redact, status_fault
 from annotator.judges.flow import Gate
 from annotator.judges.wire import Wire
 from annotator.prompts import Prompt
@@ -35,7 +36,7 @@ _INVALID_BEFORE_STEP = 6
 _HEADERS = {"headers": {"content-type": "application/json"}}
 
 
-class _TryAgain(Exception):
+class TryAgain(Exception):
     """A fault that may pass."""
 
     def __init__(self, fault: Fault) -> None:
@@ -119,17 +120,17 @@ class ChatJudge:
             model = str(answer.get("model") or self.model)
             finish = str(answer["choices"][0].get("finish_reason") or "stop")
             return Reply(label=label, model=model, strategy=wire.strategy, usage=usage, finish_reason=finish)
-        raise Unanswered(last.reason, self._redact(last.complaint), http_status=200, usage=usage)
+        raise Unanswered(last.reason, redact(last.complaint, self._key), http_status=200, usage=usage)
 
     async def _send(self, user: str, complaint: str, growth: int, usage: Usage) -> tuple[Wire, dict[str, Any]]:
         """One answered request, after as many tries as the pace allows; the wire it went by, and the parsed body."""
-        tries = _Tries(self.pace)
+        tries = Tries(self.pace)
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(_TryAgain), stop=tries.used_up, wait=tries.pause, reraise=True
+            retry=tenacity.retry_if_exception_type(TryAgain), stop=tries.used_up, wait=tries.pause, reraise=True
         )
         try:
             return await retrying(self._once, user, complaint, growth, usage)
-        except _TryAgain as exhausted:
+        except TryAgain as exhausted:
             fault = exhausted.fault
             raise Unanswered(fault.reason, fault.detail, http_status=fault.http_status, usage=usage) from None
 
@@ -171,14 +172,14 @@ class ChatJudge:
             return {}, {}, Fault("retry", "timeout", f"no answer within {self.pace.timeout_s:g} s")
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            return {}, {}, Fault("retry", "connection", self._redact(f"{type(cause).__name__}: {cause}"))
+            return {}, {}, Fault("retry", "connection", redact(f"{type(cause).__name__}: {cause}", self._key))
         try:
             answer = orjson.loads(response.content)
         except orjson.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
             detail = f"not a chat completion: {response.content[:200].decode('utf-8', 'replace')}"
-            return response.headers, {}, Fault("retry", "bad_response", self._redact(detail), response.status_code)
+            return response.headers, {}, Fault("retry", "bad_response", redact(detail, self._key), response.status_code)
         return response.headers, answer, None
 
     @property
@@ -215,7 +216,7 @@ class ChatJudge:
         message = choices[0].get("message") or {}
         finish = choices[0].get("finish_reason")
         if message.get("refusal"):
-            raise Unanswered("refusal", self._redact(str(message["refusal"])[:500]), http_status=200, usage=usage)
+            raise Unanswered("refusal", redact(str(message["refusal"])[:500], self._key), http_status=200, usage=usage)
         if finish == "content_filter":
             raise Unanswered("content_filter", "the provider's filter stopped the answer", http_status=200, usage=usage)
         text = message.get("content") or ""
@@ -271,7 +272,7 @@ class ChatJudge:
         if fault.action == "slow":
             self.gate.pause(fault.retry_after_s)
         if fault.action in ("slow", "retry"):
-            raise _TryAgain(fault)
+            raise TryAgain(fault)
         # Nothing has been answered yet, and the server says that model or key are wrong: no other record fares better.
         hopeless = fault.reason in ("forbidden", "not_found") and not self._answered
         if fault.action == "run" or hopeless:
@@ -279,14 +280,11 @@ class ChatJudge:
             raise ServiceFailure(f"{where}: {fault.reason} ({fault.http_status}): {fault.detail}")
         raise Unanswered(fault.reason, fault.detail, http_status=fault.http_status, usage=usage)
 
-    def _redact(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if len(self._key) > 4 else text
-
     def _without_key(self, fault: Fault) -> Fault:
-        return Fault(fault.action, fault.reason, self._redact(fault.detail), fault.http_status, fault.retry_after_s)
+        return replace(fault, detail=redact(fault.detail, self._key))
 
 
-class _Tries:
+class Tries:
     """When tenacity stops, and how long it waits: rate limits cost patience, other faults cost tries."""
 
     def __init__(self, pace: Pace) -> None:
@@ -311,7 +309,7 @@ class _Tries:
 
 def _fault(state: tenacity.RetryCallState) -> Fault:
     error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, _TryAgain)
+    assert isinstance(error, TryAgain)
     return error.fault
 
 

@@ -38,6 +38,7 @@ REASONS = {
 _TOO_LONG = re.compile(r"context[ _]length|maximum context|too many tokens|prompt is too long|context window", re.I)
 _QUOTA = re.compile(r"insufficient_quota|billing_hard_limit|exceeded your current quota|credit balance", re.I)
 _FILTER = re.compile(r"content_filter|content_policy|responsible ai", re.I)
+_KEY = re.compile(r"\b(?:(?:sk|pk|rk|gsk|xai)[-_]|AIza|Bearer )[\w\-*.]{8,}")
 _LONGEST_DETAIL = 500
 
 
@@ -91,6 +92,13 @@ def _message(body: bytes) -> tuple[str, str]:
         code = " ".join(str(inner[key]) for key in ("code", "type", "param") if inner.get(key))
         return code, str(inner.get("message") or inner.get("detail") or inner)[:_LONGEST_DETAIL]
     return "", str(inner)[:_LONGEST_DETAIL]
+
+
+def redact(text: str, key: str | None) -> str:
+    """The text without the key, and without anything else that has the shape of one."""
+    if key and len(key) > 4:
+        text = text.replace(key, "[key]")
+    return _KEY.sub("[key]", text)
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:

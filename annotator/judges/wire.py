@@ -53,8 +53,7 @@ class Wire:
         growth: how many times the usual output tokens may be used, after an answer that was cut short.
         """
         text = f"{user}{COMPLAINT.format(complaint=complaint)}" if complaint else user
-        limit = b"" if self._tokens_field is None else b',"%b":%d' % (
-            self._tokens_field.encode(), self._limit * growth)
+        limit = b"" if self._tokens_field is None else b',"%b":%d' % (self._tokens_field.encode(), self._limit * growth)
         return self._prefix + canonical_json(text) + self._suffix + limit + b"}"
 
 
