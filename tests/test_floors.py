@@ -11,11 +11,23 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "annotator"
 FLOORS = [
     {"errors", "fingerprint", "resources"},
-    {"taxonomy", "schema"},
+    {"taxonomy", "taxonomy_diff", "schema"},
     {"tables", "readers", "prompts", "excerpt"},
     {"judges"},
     {"budget", "label", "batch", "asking", "predicting", "parts", "rows", "tally", "estimate", "retry"},
-    {"agreement", "distill", "scores", "significance", "lattice", "outcomes", "explain_away", "stability", "by_column"}
+    {
+        "coefficients",
+        "agreement",
+        "coverage",
+        "distill",
+        "scores",
+        "significance",
+        "lattice",
+        "outcomes",
+        "explain_away",
+        "stability",
+        "by_column",
+    }
     | {"slices", "answers", "rescore", "recovery", "causes", "comparability", "findings", "diagnose", "simulate"},
     {"mapping", "rule_findings", "categories", "match"},
     {"ngrams", "quoted", "decontaminate", "near_duplicates", "gain", "selection", "rank", "export"},

@@ -24,6 +24,7 @@ COMMANDS = {
     "rank": "Rank documents for upsampling under a token budget.",
     "export": "Write the ranked list in a format that trainers read.",
     "report": "Make one self-contained page from the artefacts of a run.",
+    "agree": "Measure how far label tables agree, per axis and value.",
     "judge": "Show what a judge is and how far it can be trusted.",
     "taxonomy": "Show or check the four-axis codebook.",
     "rules": "Check or explain the mapping rules.",
