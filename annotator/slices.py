@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from annotator.all_over import ALL_OVER_SHARE, losing_operations, worse_all_over
 from annotator.by_column import column_table
 from annotator.errors import BadInput
 from annotator.explain_away import Explained, explain_away
@@ -32,7 +33,6 @@ LARGEST_DEFICIT = 0.5  # a set too small to be found even if it had lost this mu
 FEWEST_ITEMS, ENOUGH_ITEMS = 10, 20  # the fewest items of a slice, in small benchmarks and from 1,000 items on
 EXPLORATORY_Q = 0.10
 LEAST_STABILITY = 0.6
-ALL_OVER_SHARE = 0.2  # of alpha, for the second question, so that both together stay near it
 _LISTED = 200
 _MANY_MEMBERSHIPS = 1_000_000  # above this, 199 permutations instead of 999: 5 million take 5 s instead of 25 s
 _BOOTSTRAP_WORK = 2e9  # multiplications; 200 resamples of 3,000 items, 20 of 100,000
@@ -77,8 +77,8 @@ def find_slices(
     Candidates are all conjunctions of the four axes with enough items (`build_lattice`); they are accepted one by one
     by a max-T test over all of them, each on the items that earlier ones left unexplained (`explain_away`), so the
     chance of any false slice in the table is at most `alpha` when nothing is wrong. If none stands out, but the run is
-    worse than its reference all over, the slices that lose at all are given instead (question "worse_all_over", tested
-    at a fifth of `alpha`): they say where most of the loss lies. Slices are ranked by recoverable points:
+    worse than its reference all over, the primary operations that lose are given instead (question "worse_all_over",
+    tested at a fifth of `alpha`): they say where most of the loss lies. Slices are ranked by recoverable points:
     items / all items x (shrunken deficit - one posterior standard deviation) x 100.
 
     Args:
@@ -117,50 +117,38 @@ def find_slices(
     lattice = _candidates(joined, d, min_items, alpha)
     smallest = int(lattice.sizes.min()) if min_items is None and len(lattice.sizes) else min_items or FEWEST_ITEMS
     permutations = permutations or (999 if lattice.members.nnz <= _MANY_MEMBERSHIPS else 199)
-    search = {
-        "seed_from": joined.digest,
-        "min_items": smallest,
-        "max_slices": max_slices,
-        "permutations": permutations,
-        "min_deficit": min_deficit,
-        "clusters": joined.clusters,
-    }
-    found = explain_away(lattice, d, alpha=alpha, against=against, **search)
-    all_over = not found.accepted and _worse_all_over(joined, d, min_deficit, alpha * ALL_OVER_SHARE)
-    if all_over:
-        against, alpha = "zero", alpha * ALL_OVER_SHARE
-        found = explain_away(lattice, d, alpha=alpha, against=against, **search)
-    if bootstraps is None:
-        work = 3 * lattice.members.nnz * (len(found.accepted) + 1)
-        bootstraps = int(min(200, max(20, _BOOTSTRAP_WORK // max(work, 1))))
-    stable = reappearance(
+    options = {"min_deficit": min_deficit, "against": against, "clusters": joined.clusters}
+    found = explain_away(
         lattice,
         d,
-        found,
         seed_from=joined.digest,
-        clusters=joined.clusters,
         min_items=smallest,
-        min_deficit=min_deficit,
-        bootstraps=bootstraps,
-        against=against,
-    )
-    held = confirmed(
-        lattice,
-        d,
-        found,
-        halves(joined.frame["cluster"].to_list()),
-        min_items=max(FEWEST_ITEMS // 2, smallest // 2),
-        min_deficit=min_deficit,
+        max_slices=max_slices,
+        permutations=permutations,
         alpha=alpha,
-        against=against,
-        clusters=joined.clusters,
+        **options,
     )
+    half_a = halves(joined.frame["cluster"].to_list())
+    spread_out = not found.accepted and worse_all_over(joined, d, min_deficit=min_deficit, alpha=alpha * ALL_OVER_SHARE)
+    if spread_out:
+        alpha *= ALL_OVER_SHARE
+        lost = losing_operations(joined, d, half_a, min_items=smallest, min_deficit=min_deficit, alpha=alpha)
+        lattice, found, stable, held = lost.lattice, lost.found, lost.stability, lost.held
+    else:
+        if bootstraps is None:
+            work = 3 * lattice.members.nnz * (len(found.accepted) + 1)
+            bootstraps = int(min(200, max(20, _BOOTSTRAP_WORK // max(work, 1))))
+        stable = reappearance(
+            lattice, d, found, seed_from=joined.digest, min_items=smallest, bootstraps=bootstraps, **options
+        )
+        fewest = max(FEWEST_ITEMS // 2, smallest // 2)
+        held = confirmed(lattice, d, found, half_a, min_items=fewest, alpha=alpha, **options)
     described = _Description(joined, lattice, found, d)
     table = described.accepted(stable, held)
     if progress:
         progress(table.height)
     summary = _summary(joined, lattice, found, table, alpha, smallest, permutations, bootstraps)
-    if all_over:
+    if spread_out:
         summary |= {"question": "worse_all_over", "question_text": QUESTIONS["worse_all_over"]}
     by_column = column_table(items, samples, extra_columns, joined, metric=metric, alpha=alpha, reference=reference)
     return Slices(table, described.exploratory(), by_column, summary)
@@ -176,13 +164,6 @@ def _candidates(joined: Outcomes, d: Floats, min_items: int | None, alpha: float
     needed = items_for_power(LARGEST_DEFICIT, spread=float(d.std(ddof=1)), tests=len(lattice.sizes), alpha=alpha)
     needed = min(max(needed, fewest), joined.frame.height // 4)
     return build_lattice(axes, min_items=needed) if needed > fewest else lattice
-
-
-def _worse_all_over(joined: Outcomes, d: Floats, min_deficit: float, alpha: float) -> bool:
-    """Whether the run is worse than its reference as a whole, which "worse than elsewhere" cannot see."""
-    if joined.question != "worse_than_reference" or float(d.mean()) < min_deficit:
-        return False
-    return paired_change(-d, joined.clusters)["p"] < alpha
 
 
 class _Description:

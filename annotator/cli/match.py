@@ -62,9 +62,14 @@ def _show(found: Any, out: str) -> None:
 
 def show_matches(table: Any, summary: dict[str, Any]) -> None:
     """Print the best categories of each slice, and the slices that the corpus has nothing for."""
+    import polars as pl
+
     click.echo("Corpus categories that serve them, by written rules")
     columns = ["slice_id", "category_id", "affinity", "documents", "tokens", "supply_gap", "rule_ids"]
-    best = table.group_by("slice_id", maintain_order=True).head(SHOWN_PER_SLICE).select(columns)
+    by_supply = table.sort("affinity", "documents", "category_id", descending=[True, True, False], maintain_order=True)
+    order = table["slice_id"].unique(maintain_order=True)
+    best = pl.DataFrame({"slice_id": order}).join(by_supply, on="slice_id", maintain_order="left")
+    best = best.group_by("slice_id", maintain_order=True).head(SHOWN_PER_SLICE).select(columns)
     if best.height:
         print_table(columns, best.rows())
     for missing in summary.get("unmatched", ()):
