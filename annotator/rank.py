@@ -255,13 +255,12 @@ def _settle(
 ) -> tuple[Order, pl.DataFrame]:
     """Choose, read the texts of what was chosen, reject, and choose again until all that is chosen has been read.
 
-    Texts are judged in the order of the very first choice, from its beginning to wherever it is needed. What is said of
-    a document therefore depends on those before it only, not on the budget.
+    Texts are judged in the order of a choice without budget and source cap, from its beginning as far as it is needed.
+    What is said of a document therefore depends on those before it only, not on the budget.
     """
-    first = take_in_order(candidates, **limits)
-    preference = list(dict.fromkeys(first.doc.tolist()))
-    place = np.full(candidates.height, len(preference))
-    place[preference] = np.arange(len(preference))
+    preference = list(dict.fromkeys(take_in_order(candidates, **{**limits, "source_tokens": None}).doc.tolist()))
+    place = np.empty(candidates.height, dtype=np.int64)
+    place[preference] = np.arange(candidates.height)
     ids = candidates["doc_id"].to_list()
     read = 0
     while True:
