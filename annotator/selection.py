@@ -7,8 +7,8 @@ uncertain labels call for more documents rather than more passes.
 
 The passes of each slice queue up, best first, and the queues are merged as in weighted fair queueing (Demers et al.
 1989): by tokens taken so far over the slice's quota. What is chosen is the longest beginning of that one order that
-fits the budget, so a larger budget never takes back what a smaller one chose, and a slice without enough text leaves its
-quota to the others.
+fits the budget, so a larger budget never takes back what a smaller one chose, and a slice without enough text leaves
+its quota to the others.
 """
 
 from __future__ import annotations
