@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-MAX_OPERATIONS_TOGETHER = 2
+LARGEST_SHARE = 0.5  # more than half of the items are the benchmark, not a slice of it
 _SHORT = {"solving_operation": "op", "background_condition": "bg", "task_type": "task", "output_constraint": "out"}
 
 
@@ -88,7 +88,7 @@ def build_lattice(labels: pl.DataFrame, *, min_items: int) -> Lattice:
     Args:
         labels: one row an item: background_condition, task_type, solving_operation list[str], output_constraint.
             A null value belongs to no conjunction that names its axis.
-        min_items: the fewest items inside a conjunction, and outside it.
+        min_items: the fewest items inside a conjunction; at most half of all items may be.
 
     An item lies in at most 56 conjunctions (2 x 2 x 2 choices of single values, 7 of up to three operations), so they
     are listed and counted outright. Conjunctions of one and the same item set keep the first description by
@@ -110,7 +110,7 @@ def build_lattice(labels: pl.DataFrame, *, min_items: int) -> Lattice:
         columns.append(items[there])
     key, column = np.concatenate(keys), np.concatenate(columns)
     found, row, sizes = np.unique(key, return_inverse=True, return_counts=True)
-    kept = (sizes >= min_items) & (sizes <= labels.height - min_items) & (found != 0)
+    kept = (sizes >= min_items) & (sizes <= LARGEST_SHARE * labels.height) & (found != 0)
     conjunctions = [_decoded(code, singles, bases, operations) for code in found[kept]]
     renumber = np.cumsum(kept) - 1
     inside = kept[row]

@@ -10,7 +10,7 @@ from annotator.slices import find_slices
 from annotator.tables import SLICES
 
 BACKGROUNDS = ("math.algebra", "math.number_theory", "everyday.social")
-OPERATIONS = ("arithmetic", "deduction", "recall", "comparison")
+OPERATIONS = ("arithmetic", "deduction", "recall", "comparison", "counting_enumeration", "temporal_reasoning")
 
 
 def benchmark(items=400, *, seed=0, weak=0.6, samples=4, runs=("candidate", "reference")):
