@@ -27,11 +27,12 @@ FLOORS = [
         "explain_away",
         "stability",
         "by_column",
+        "all_over",
     }
     | {"slices", "answers", "rescore", "recovery", "causes", "comparability", "findings", "diagnose", "simulate"},
     {"mapping", "rule_findings", "categories", "match"},
     {"ngrams", "quoted", "decontaminate", "near_duplicates", "gain", "selection", "rank", "export"},
-    {"verify", "report"},
+    {"effects", "passing", "verify", "report"},
     {"loop", "cli", "__init__", "__main__"},
 ]
 FLOOR_OF = {name: height for height, names in enumerate(FLOORS) for name in names}
