@@ -26,7 +26,7 @@ COMMANDS = {
     "report": "Make one self-contained page from the artefacts of a run.",
     "agree": "Measure how far label tables agree, per axis and value.",
     "judge": "Show what a judge is and how far it can be trusted.",
-    "taxonomy": "Show or check the four-axis codebook.",
+    "taxonomy": "Show, check, compare or measure the four-axis codebook.",
     "rules": "Check or explain the mapping rules.",
     "cache": "Look into the cache of paid answers.",
 }
@@ -86,8 +86,13 @@ def application() -> None:
 def main() -> None:
     """Entry point: runs a command and turns our errors into one line on stderr and an exit code."""
     try:
-        status = application.main(prog_name="annotator", standalone_mode=False)
+        # Not application.main(), which makes a closed pipe exit code 1: here that means that rows failed.
+        with application.make_context("annotator", sys.argv[1:]) as context:
+            status = application.invoke(context)
+        sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "annotator"
         click.echo(f"{command}: {error.format_message()} See {command} --help.", err=True)
