@@ -8,6 +8,7 @@ disk is waited for some dozens of times a second, whatever the rate.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -67,8 +68,7 @@ class Asking:
         self._answered: list[tuple[_Job, Reply]] = []
         self._asked = self._replies = self._in_flight = self._failures_in_a_row = 0
         self._reserved = Usage()
-        self._last_progress = 0.0
-        self._system_tokens = token_estimate(judge.prompt.system)
+        self._forecast_input = 0  # what was expected of the requests that have been answered
 
     def run(self, windows: Iterator[Window]) -> None:
         """Ask for everything that the cache does not hold.
@@ -94,13 +94,13 @@ class Asking:
         # Twice as many workers as places at the gate: one that waits out a back-off holds nobody up.
         workers = [asyncio.create_task(self._work()) for _ in range(2 * self._judge.pace.concurrency)]
         tasks = [asyncio.create_task(self._produce(windows, len(workers))), *workers]
-        committer = asyncio.create_task(self._commit_in_groups())
+        helpers = [asyncio.create_task(self._commit_in_groups()), asyncio.create_task(self._report())]
         try:
-            await self._wait(tasks, committer)
+            await self._wait(tasks, helpers)
         finally:
-            for task in (*tasks, committer):
+            for task in (*tasks, *helpers):
                 task.cancel()
-            await asyncio.gather(*tasks, committer, return_exceptions=True)
+            await asyncio.gather(*tasks, *helpers, return_exceptions=True)
             try:
                 await self._commit()  # what was answered is paid for, however the run ends
                 await asyncio.gather(*self._finishing)
@@ -108,12 +108,13 @@ class Asking:
                 await self._judge.close()
                 for pool in self._threads.values():
                     pool.shutdown(wait=True)
+                self._progress(0)
 
-    async def _wait(self, tasks: list[asyncio.Task[None]], committer: asyncio.Task[None]) -> None:
-        pending: set[asyncio.Task[None]] = {*tasks, committer}
+    async def _wait(self, tasks: list[asyncio.Task[None]], helpers: list[asyncio.Task[None]]) -> None:
+        pending = {*tasks, *helpers}
         deadline = self._judge.pace.deadline_s
         ends = None if deadline is None else time.monotonic() + deadline
-        while pending - {committer}:
+        while pending - {*helpers}:
             left = None if ends is None else max(0.0, ends - time.monotonic())
             done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -137,7 +138,6 @@ class Asking:
             for place, outcome in enumerate(window.outcomes):
                 if outcome is None:
                     await self._line_up(window, place)
-            self._show()
         for _ in range(workers):
             await self._queue.put(None)
 
@@ -176,6 +176,7 @@ class Asking:
                 self._failures_in_a_row = 0
                 self._replies += 1
                 self._tally.usage.add(reply.usage)
+                self._forecast_input += self._judge.fixed_tokens + token_estimate(job.user)
                 self._answered.append((job, reply))
                 self._news.set()
             finally:
@@ -185,7 +186,9 @@ class Asking:
 
     def _expected(self, job: _Job) -> Usage:
         mean_output = self._tally.usage.output_tokens / self._replies if self._replies else 120.0
-        tokens = self._system_tokens + token_estimate(job.user)
+        tokens = self._judge.fixed_tokens + token_estimate(job.user)
+        if self._forecast_input:  # the real tokenizer is known by now: a cap must not be passed by a coarse estimate
+            tokens = math.ceil(tokens * max(1.0, self._tally.usage.input_tokens / self._forecast_input))
         return Usage(input_tokens=tokens, output_tokens=int(mean_output))
 
     def _over_budget(self, expected: Usage) -> str | None:
@@ -219,7 +222,11 @@ class Asking:
             await asyncio.sleep(_COMMIT_EVERY_S)
             self._news.clear()
             await self._commit()
-            self._show()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS_EVERY_S)
+            self._progress(self._in_flight)
 
     async def _commit(self) -> None:
         group, self._answered = self._answered, []
@@ -265,12 +272,6 @@ class Asking:
             self._stopped = "a failure to write"  # the failure itself is raised when all is gathered
         else:
             self._finishing.discard(future)
-
-    def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._last_progress >= _PROGRESS_EVERY_S:
-            self._last_progress = now
-            self._progress(self._in_flight)
 
 
 def _answer(reply: Reply) -> Answer:

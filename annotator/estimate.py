@@ -19,8 +19,7 @@ from annotator.readers import SeenIds, find_shards, read_records
 from annotator.rows import make_window
 
 _ROWS = 1024
-_TOKENS_A_MESSAGE = 4
-_EVIDENCE_CHARS = 100
+_EVIDENCE_CHARS = 80
 _SAMPLED_ANSWERS = 1000
 
 
@@ -93,9 +92,8 @@ def estimate(
     if isinstance(judge, StudentJudge):
         return Estimate(records, 0, 0, records, bad, 0, 0, 0.0, judge.name)
     form = AnswerForm(judge.taxonomy, judge.kind)
-    fixed = token_estimate(judge.prompt.system) + token_estimate(orjson.dumps(form.schema).decode())
     usage = Usage(
-        input_tokens=sent_tokens + len(asked) * (fixed + 2 * _TOKENS_A_MESSAGE),
+        input_tokens=sent_tokens + len(asked) * judge.fixed_tokens,
         output_tokens=len(asked) * _answer_tokens(form, output_of_cached),
     )
     price = price_of(judge.model)

@@ -21,7 +21,6 @@ from annotator.tables import check_output, write_json, write_probe, write_table,
 
 _ROW_GROUP = 131_072
 _EDGE_BYTES = 1 << 16
-_TABLES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Parts:
     """The finished and unfinished shards of one output: a table file, or a folder with one table a shard.
 
     Args:
-        out: what the user named; a folder if it is one, or has no table suffix.
+        out: what the user named; a folder if it is one, or its name has no suffix.
         run: see `Layout`.
 
     Raises:
@@ -49,7 +48,7 @@ class Parts:
     """
 
     def __init__(self, out: Path, run: str) -> None:
-        is_folder = out.is_dir() or not out.name.endswith(_TABLES)
+        is_folder = out.is_dir() or not out.suffix
         if is_folder:
             write_probe(out)
         else:

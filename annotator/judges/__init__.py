@@ -110,6 +110,7 @@ class Judge(Protocol):
 
     kind: of the records it labels. name: its spec without secrets. model: what is asked for, the key to its price.
     prompt: the texts it is asked with. taxonomy: the vocabulary of its answers.
+    fixed_tokens: about the input tokens of a request besides the record's message.
     pace: its limits. identity: everything besides the user message that can change an answer, as JSON values.
     """
 
@@ -118,6 +119,7 @@ class Judge(Protocol):
     model: str
     prompt: Prompt
     taxonomy: Taxonomy
+    fixed_tokens: int
     pace: Pace
     identity: dict[str, Any]
 

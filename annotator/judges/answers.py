@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
+from annotator.excerpt import token_estimate
 from annotator.schema import MAX_EVIDENCE_CHARS, label_model, strict_json_schema
 from annotator.taxonomy import Kind, Taxonomy
 
 _FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
+_MARK_TOKENS = 8  # two messages, four each
 _MOST_PROBLEMS = 3
 _LONGEST_PROBLEM = 300
 
@@ -34,6 +37,10 @@ class AnswerForm:
         self.name = f"{kind}_label"
         self.model = label_model(taxonomy, kind)
         self._validator = self.model.__pydantic_validator__
+
+    def fixed_tokens(self, system: str) -> int:
+        """About the tokens of a request besides the record: the system message, this form, and the message marks."""
+        return token_estimate(system) + token_estimate(orjson.dumps(self.schema).decode()) + _MARK_TOKENS
 
     def read(self, text: str) -> dict[str, Any]:
         """The label in an answer, as a dict of plain values.
@@ -62,8 +69,6 @@ class AnswerForm:
         raise InvalidAnswer("invalid_label", _complaint(problems))
 
     def _with_evidence_cut(self, text: str) -> dict[str, Any]:
-        import orjson
-
         raw = orjson.loads(text)
         return dict(self._validator.validate_python(raw | {"evidence": raw["evidence"][:MAX_EVIDENCE_CHARS]}).__dict__)
 

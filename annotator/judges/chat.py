@@ -6,6 +6,7 @@ with the same authentication, addresses and error classes.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections import Counter
@@ -78,7 +79,7 @@ class ChatJudge:
         self._tokens_field = "max_completion_tokens"
         self._answered = False
         self._outcomes: Counter[tuple[str, bool]] = Counter()  # (strategy, valid) -> answers
-        self._system_tokens = token_estimate(prompt.system) + token_estimate(str(self.form.schema))
+        self.fixed_tokens = self.form.fixed_tokens(prompt.system)
         self._output_tokens = 120.0  # running mean, to reserve from the token bucket
         self.identity = {
             "api": "chat",
@@ -137,7 +138,7 @@ class ChatJudge:
     async def _once(self, user: str, complaint: str, growth: int, usage: Usage) -> tuple[Wire, dict[str, Any]]:
         while True:
             wire = self._wire
-            reserved = self._system_tokens + token_estimate(user) + int(self._output_tokens)
+            reserved = self.fixed_tokens + token_estimate(user) + int(self._output_tokens)
             started = await self.gate.enter(reserved)
             content = wire.body(user, complaint=complaint, growth=growth)
             usage.requests += 1
@@ -162,17 +163,16 @@ class ChatJudge:
         """(headers, parsed body, fault): the only place that knows openai's exceptions."""
         openai, httpx2 = self._modules
         try:
-            response = await self._open_client().post(
-                "/chat/completions", cast_to=httpx2.Response, content=content, options=_HEADERS
-            )
+            # The client's own time-out is for each read: a server that drips a byte a second would never meet it.
+            async with asyncio.timeout(self.pace.timeout_s):
+                response = await self._open_client().post(
+                    "/chat/completions", cast_to=httpx2.Response, content=content, options=_HEADERS
+                )
         except openai.APIStatusError as error:
             found = status_fault(error.status_code, error.response.headers, error.response.content)
             return error.response.headers, {}, self._without_key(found)
-        except openai.APITimeoutError:
-            return {}, {}, Fault("retry", "timeout", f"no answer within {self.pace.timeout_s:g} s")
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            return {}, {}, Fault("retry", "connection", redact(f"{type(cause).__name__}: {cause}", self._key))
+        except (openai.APIConnectionError, TimeoutError) as error:
+            return {}, {}, self._connection_fault(error)
         try:
             answer = orjson.loads(response.content)
         except orjson.JSONDecodeError:
@@ -181,6 +181,15 @@ class ChatJudge:
             detail = f"not a chat completion: {response.content[:200].decode('utf-8', 'replace')}"
             return response.headers, {}, Fault("retry", "bad_response", redact(detail, self._key), response.status_code)
         return response.headers, answer, None
+
+    def _connection_fault(self, error: BaseException) -> Fault:
+        """A time-out or a broken connection; the aiohttp transport reports both as time-outs, so the cause decides."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, TimeoutError):
+                return Fault("retry", "timeout", f"no answer within {self.pace.timeout_s:g} s")
+            deepest, cause = cause, cause.__cause__
+        return Fault("retry", "connection", redact(f"{type(deepest).__name__}: {deepest}", self._key))
 
     @property
     def _modules(self) -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ from annotator.judges.flow import Gate
 from annotator.prompts import Prompt
 from annotator.taxonomy import Taxonomy
 
+_ANSWER_TOKENS = 120
 _MODES = {"json_schema": "JSON_SCHEMA", "tools": "TOOLS", "json_object": "JSON"}
 _OPTIONAL = ("temperature", "seed", "max_tokens")
 
@@ -57,6 +58,7 @@ class InstructorJudge:
         self.kind, self.taxonomy, self.prompt, self.pace, self.sampling = prompt.kind, taxonomy, prompt, pace, sampling
         self.model, self.name = bare, f"instructor:{model}"
         self.form = AnswerForm(taxonomy, prompt.kind)
+        self.fixed_tokens = self.form.fixed_tokens(prompt.system)
         self.gate = Gate(pace)
         self._provider, self._spec, self._base_url = provider, model, base_url
         self._key = api_key if provider == "openai" else None
@@ -96,7 +98,7 @@ class InstructorJudge:
             raise Unanswered(fault.reason, fault.detail, http_status=fault.http_status, usage=usage) from None
 
     async def _once(self, request: Request, usage: Usage) -> Reply:
-        reserved = token_estimate(self.prompt.system) + token_estimate(request.user) + 200
+        reserved = self.fixed_tokens + token_estimate(request.user) + _ANSWER_TOKENS
         while True:
             started = await self.gate.enter(reserved)
             fault: Fault | None = None

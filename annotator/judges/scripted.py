@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from annotator.judges import Pace, Reply, Request, Unanswered, Usage
 from annotator.judges.answers import AnswerForm, InvalidAnswer
 from annotator.prompts import Prompt, load_prompt
@@ -34,11 +36,10 @@ class ScriptedJudge:
         self.identity = {"api": "scripted", "model": name, "prompt": self.prompt.fingerprint}
         self.asked: list[Request] = []
         self._answer, self._form = answer, AnswerForm(self.taxonomy, kind)
+        self.fixed_tokens = self._form.fixed_tokens(self.prompt.system)
 
     async def ask(self, request: Request) -> Reply:
         """See `Judge.ask`."""
-        import orjson
-
         self.asked.append(request)
         usage = Usage(requests=1, input_tokens=len(request.user) // 4, output_tokens=60)
         try:
