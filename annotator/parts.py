@@ -21,6 +21,7 @@ from annotator.tables import check_output, write_json, write_probe, write_table,
 
 _ROW_GROUP = 131_072
 _EDGE_BYTES = 1 << 16
+_TABLES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
