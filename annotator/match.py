@@ -1,9 +1,4 @@
-"""Match failing slices to corpus categories by the mapping rules.
-
-With weight a and strength s of each axis that the slice names, affinity = exp(sum a ln s / sum a). The operation is the
-gate: without a rule from the slice's operation to the category the affinity is 0. A slice that names no operation has
-the first axis it does name as its gate, which only equal or near values open.
-"""
+"""Match failing slices to corpus categories by the mapping rules (see `annotator.affinity` for the arithmetic)."""
 
 from __future__ import annotations
 
@@ -14,9 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.categories import Category, Profiles, category_sizes, covers, profile_sizes, profiles
+from annotator.affinity import Links, combined, mix_of, pooled, steps
+from annotator.categories import Category, Profiles, category_sizes, profile_sizes, profiles
 from annotator.errors import BadInput
-from annotator.mapping import CORE, GATE, SHORT, Rule, Rules
+from annotator.mapping import CORE, GATE, Rules
 from annotator.tables import LABELS, MATCHES
 from annotator.taxonomy import AXES, Taxonomy
 
@@ -39,17 +35,6 @@ class Matches:
     summary: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One axis of an affinity: its weight, the strength, and the rules or near groups that gave it."""
-
-    axis: str
-    weight: float
-    strength: float
-    rule_ids: tuple[str, ...]
-    open: bool
-
-
 def match(
     slices: pl.DataFrame,
     document_labels: pl.DataFrame,
@@ -57,6 +42,7 @@ def match(
     rules: Rules,
     taxonomy: Taxonomy,
     documents: pl.DataFrame | None = None,
+    item_labels: pl.DataFrame | None = None,
 ) -> Matches:
     """Which categories of the corpus teach or exercise what each failing slice demands.
 
@@ -64,6 +50,7 @@ def match(
         slices: SLICES; null axis values mean any.
         document_labels: LABELS of documents.
         documents: doc_id and any of source, tokens and the columns that rules name.
+        item_labels: LABELS of the items; with them, axes that a slice leaves open are judged by the mix of its items.
 
     Raises:
         BadInput: a slice or label uses values that the taxonomy lacks, or a column that a rule asks for is missing.
@@ -73,12 +60,18 @@ def match(
     sizes, tokens = category_sizes(found)
     points = slices["recoverable_points"].fill_null(0.0).clip(lower_bound=0.0).to_list()
     gaps = _Supply(found, sum(points))
+    links = Links(found.categories, rules)
     rows: list[dict[str, Any]] = []
     unmatched: list[dict[str, str]] = []
     scarce: list[str] = []
     for row, recoverable in zip(slices.iter_rows(named=True), points, strict=True):
-        affinities = {k: affinity_of(row, category, rules) for k, category in enumerate(found.categories) if sizes[k]}
-        matched = {k: value for k, value in affinities.items() if value[0] >= max(rules.min_affinity, 1e-12)}
+        mix = {} if item_labels is None else mix_of(row, item_labels, rules)
+        matched = {}
+        for k in links.reached(row):
+            trail = steps(row, found.categories[k], rules, covering=links.covering[k], mix=mix) if sizes[k] else []
+            affinity, rule_ids = combined(trail)
+            if affinity >= max(rules.min_affinity, 1e-6):
+                matched[k] = (affinity, rule_ids)
         if not matched:
             unmatched.append(_unmatched(row, rules, taxonomy))
             continue
@@ -103,65 +96,6 @@ def match(
     return Matches(table, unmatched, _summary(slices, found, table, unmatched, scarce, rules))
 
 
-def affinity_of(row: Mapping[str, Any], category: Category, rules: Rules) -> tuple[float, tuple[str, ...]]:
-    """The affinity of a slice and a category in 0..1, and the ids of the rules and near groups that made it."""
-    return combined(steps(row, category, rules))
-
-
-def combined(trail: list[Step]) -> tuple[float, tuple[str, ...]]:
-    """The weighted geometric mean of the strengths; 0 if a gate is shut or nothing pulls."""
-    total = sum(step.weight for step in trail)
-    if not total or not all(step.open for step in trail):
-        return 0.0, ()
-    mean = float(np.exp(sum(step.weight * np.log(max(step.strength, 1e-9)) for step in trail) / total))
-    return round(min(mean, 1.0), 6), tuple(dict.fromkeys(rule for step in trail for rule in step.rule_ids))
-
-
-def steps(row: Mapping[str, Any], category: Category, rules: Rules) -> list[Step]:
-    """The axes that the slice names and that have weight, the gate first."""
-    named = [axis for axis in (*CORE, "output_constraint") if row.get(axis) and rules.weights[axis] > 0]
-    return [_step(axis, axis == named[0], row, category, rules) for axis in named]
-
-
-def _step(axis: str, gate: bool, row: Mapping[str, Any], category: Category, rules: Rules) -> Step:
-    weight = rules.weights[axis]
-    if axis == GATE:
-        best = [_best_rule(axis, operation, row, category, rules) for operation in row[GATE]]
-        strength = sum(rule.strength for rule in best if rule) / len(best)
-        return Step(axis, weight, strength, tuple(rule.id for rule in best if rule), any(best))
-    rule = _best_rule(axis, row[axis], row, category, rules)
-    theirs = dict(zip(CORE, category[:3], strict=True)).get(axis)
-    strength, near = rules.likeness(axis, row[axis], theirs)
-    if rule is not None and rule.strength > strength:
-        return Step(axis, weight, rule.strength, (rule.id,), True)
-    is_open = not gate or theirs == row[axis] or near is not None or rule is not None
-    same = (f"same-{SHORT[axis]}",) if gate and theirs == row[axis] else ()
-    return Step(axis, weight, strength, (near,) if near else same, is_open)
-
-
-def _best_rule(axis: str, value: str, row: Mapping[str, Any], category: Category, rules: Rules) -> Rule | None:
-    """The strongest rule of that axis which holds for slice and category; of equals the first in the file."""
-    holding = (
-        rule
-        for rule in rules.rules
-        if rule.axis == axis
-        and value in rule.slice[axis]
-        and all(_names(row, other, wanted) for other, wanted in rule.slice.items() if other != axis)
-        and covers(rule.document, category)
-        and all(_shares_value(row, other, category) for other in rule.bound)
-    )
-    return max(holding, key=lambda rule: rule.strength, default=None)
-
-
-def _names(row: Mapping[str, Any], axis: str, wanted: tuple[str, ...]) -> bool:
-    value = row.get(axis)
-    return any(one in wanted for one in (value if isinstance(value, list) else [value]))
-
-
-def _shares_value(row: Mapping[str, Any], axis: str, category: Category) -> bool:
-    return row.get(axis) in (None, dict(zip(CORE, category[:3], strict=True))[axis])
-
-
 class _Supply:
     """Shares of the corpus, each document counted once however many of its operations match."""
 
@@ -179,14 +113,6 @@ class _Supply:
         pulls[list(affinities)] = list(affinities.values())
         supply = float((pooled(pulls[self.members], rules) * self.sizes).sum() / total)
         return round(points / self.points / supply, 6) if supply else None
-
-
-def pooled(affinities: np.ndarray, rules: Rules) -> np.ndarray:
-    """The affinity of documents from those of their categories (last axis: first, second, third operation).
-
-    1 - prod(1 - w a): a second operation that also matches adds to the first, and nothing exceeds 1.
-    """
-    return 1.0 - np.prod(1.0 - affinities * np.asarray(rules.position), axis=-1)
 
 
 def _known(slices: pl.DataFrame, taxonomy: Taxonomy) -> None:

@@ -30,7 +30,7 @@ FLOORS = [
         "all_over",
     }
     | {"slices", "answers", "rescore", "recovery", "causes", "comparability", "findings", "diagnose", "simulate"},
-    {"mapping", "rule_findings", "categories", "match"},
+    {"mapping", "rule_findings", "categories", "affinity", "match"},
     {"ngrams", "quoted", "decontaminate", "near_duplicates", "gain", "selection", "rank", "export"},
     {"effects", "passing", "verify", "report"},
     {"loop", "cli", "__init__", "__main__"},

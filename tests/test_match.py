@@ -263,3 +263,22 @@ def test_categories_shows_the_corpus_as_a_table():
         ("op=recall&bg=other&task=narrate", 1, 3.0, 0.0),
     ]
     assert table["supply_gap"].to_list() == [1.5, None]
+
+
+def test_an_axis_that_a_slice_leaves_open_is_judged_by_the_mix_of_its_items():
+    """Algebra items pull algebra before programming; without their labels both count alike."""
+    algebra = slice_row("algebra", "algebraic_manipulation", item_ids=["i1", "i2", "i3"])
+    rows = [
+        label("a", "algebraic_manipulation", "math.algebra", "calculate"),
+        label("b", "algebraic_manipulation", "computing.programming", "calculate"),
+    ]
+    item_rows = [label(f"i{k}", "algebraic_manipulation", "math.algebra", "calculate", kind="item") for k in (1, 2)]
+
+    blind = matched([algebra], rows)
+    found = matched([algebra], rows, item_labels=labels(*item_rows))
+
+    assert {affinity for affinity, _ in blind.values()} == {1.0}
+    assert found["op=algebraic_manipulation&bg=math.algebra&task=calculate"][0] == 1.0
+    affinity, rule_ids = found["op=algebraic_manipulation&bg=computing.programming&task=calculate"]
+    assert affinity == pytest.approx(0.15**0.3, abs=1e-6)
+    assert rule_ids == ["algebraic-manipulation", "mix-bg", "mix-task"]
