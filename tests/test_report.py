@@ -89,6 +89,7 @@ DIAGNOSIS = {
     ],
     "axis_shape": {"solving_operation": {"eta2": 0.2, "p": 0.001}},
     "comparability": {},
+    "runs": {"here": "step-2", "reference": "step-1"},
     "advice": ["Find the slices."],
     "examples": [
         {"cause": "termination", "item_id": "item-1", "text": "So 4.\nQ: next", "score": 0.0, "re_scored": 1.0}
@@ -119,7 +120,7 @@ def run(tmp_path):
 class Page(HTMLParser):
     """Text, tags and attributes of a page; complains when elements are not closed in order."""
 
-    VOID = ("meta", "br", "rect", "line", "circle")
+    VOID = ("meta", "br", "wbr", "rect", "line", "circle")
 
     def __init__(self, html):
         super().__init__()
@@ -150,7 +151,7 @@ def test_the_top_says_in_a_sentence_what_was_found_and_what_to_do(run):
     text = Page(report(run)).text
 
     assert "Training data can be the cause" in text
-    assert "The run scores 60.0 %, 12.0 points below its reference (72.0 %)." in text
+    assert "step-2 scores 60.0 %, 12.0 points below step-1 (72.0 %)." in text
     assert "1 slice fails beyond chance; mending it would recover about 3.8 points." in text
     assert "60 documents (60 k tokens with repeats) are listed to be upsampled." in text
 
@@ -205,10 +206,14 @@ def test_foreign_text_stays_text(run):
         {"id": HOSTILE, "triggered": True, "evidence": {"settings": [{"name": HOSTILE}]}, "recovered_share": None}
     ]
     write_json(run / "diagnosis.json", DIAGNOSIS | {"causes": causes, "examples": [example], "advice": [HOSTILE]})
-    write_json(
-        run / "verification.json",
-        {"verdict": HOSTILE, "slices": [{"slice_id": HOSTILE, "estimate": 0, "low": 0, "high": 0}]},
-    )
+    effect = {"estimate": 0.1, "low": 0.0, "high": 0.2}
+    hostile_slice = {"slice_id": HOSTILE, "effect": effect}
+    verification = {"verdict": HOSTILE, "summary": HOSTILE, "slices": [hostile_slice], "advice": HOSTILE}
+    verification |= {
+        "controls": [{"name": HOSTILE, "over_control_target": effect}],
+        "regressions": {"lost": [{"slice_id": HOSTILE, "effect": -0.1}]},
+    }
+    write_json(run / "verification.json", verification)
     corpus = run / "corpus.jsonl"
     corpus.write_bytes(orjson.dumps({"doc_id": HOSTILE, "text": HOSTILE}))
 
@@ -249,6 +254,36 @@ def test_the_page_does_not_change_when_it_was_made_before(run):
     write_json(run / "steps.json", steps | {"report": {"key": "cd" * 32, "summary": {}}})
 
     assert report(run) == first
+
+
+def test_the_effect_of_training_is_shown_slice_by_slice_and_against_controls(run):
+    """Intervals in points, items that went up and down, losses elsewhere, pass@k beside guessing."""
+    effect = {"estimate": 0.037, "low": 0.006, "high": 0.068, "p": 0.02}
+    group = {"effect": effect, "gained": 30, "lost": 12}
+    found = {
+        "verdict": "confirmed",
+        "summary": "+3.7 points on the target slices.",
+        "target": group,
+        "slices": [group | {"slice_id": SLICE}],
+        "controls": [{"name": "random", "over_control_target": effect | {"low": -0.01}}],
+        "untouched": None,
+        "overall": group | {"effect": {"estimate": 0.01, "low": None, "high": None}},
+        "regressions": {"tested": 12, "lost": [], "non_inferior": True},
+        "pass_at_k": [{"k": k, "before": 0.5, "before_floor": 0.1, "after": 0.6, "after_floor": 0.2} for k in (1, 2)],
+        "advice": ["Keep it."],
+    }
+    write_json(run / "verification.json", found)
+
+    text = Page(report(run)).text
+
+    assert "Training on the list was confirmed to mend the slices." in text
+    assert "3.7 [0.6, 6.8]" in text
+    assert "(30 items up, 12 down)" in text
+    assert "target slices, more than random" in text
+    assert "3.7 [−1.0, 6.8]" in text
+    assert "None of 12 other slices lost beyond chance." in text
+    assert "all items (" not in text
+    assert "20.0 %" in text
 
 
 def test_first_lines_come_from_the_corpus_when_it_is_given(run):

@@ -16,12 +16,21 @@ from annotator.tables import DROPPED, LABELS, MATCHES, SLICES, UPSAMPLE, read_ma
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """One file of a run: its name, what is in it, the command that makes it, and its columns if it is a table."""
+    """One file of a run: its name, what is in it, the command that makes it, and its columns if it is a table.
+
+    `also` is another name that it may have.
+    """
 
     file: str
     holds: str
     command: str
     columns: Mapping[str, Any] | None = None
+    also: str = ""
+
+    def find(self, folder: Path) -> Path | None:
+        """Where it is in a folder, or None."""
+        names = [name for name in (self.file, self.also) if name and (folder / name).exists()]
+        return folder / names[0] if names else None
 
 
 ARTEFACTS = {
@@ -33,7 +42,13 @@ ARTEFACTS = {
     "slices": Artefact("slices.parquet", "failing slices", "annotator slices", SLICES),
     "matches": Artefact("matches.parquet", "corpus categories for the slices", "annotator match", MATCHES),
     "upsample": Artefact("upsample.parquet", "documents to upsample", "annotator rank", UPSAMPLE),
-    "dropped": Artefact("upsample.dropped.parquet", "documents left out, with reasons", "annotator rank", DROPPED),
+    "dropped": Artefact(
+        "upsample.parquet.dropped.parquet",
+        "documents left out, with reasons",
+        "annotator rank",
+        DROPPED,
+        also="upsample.dropped.parquet",
+    ),
     "verification": Artefact("verification.json", "the effect of training on them", "annotator verify"),
 }
 _NEEDS_DATA_VERDICT = ("matches", "upsample", "dropped")
@@ -74,7 +89,7 @@ def open_folder(folder: Path) -> Folder:
     """
     if not folder.is_dir():
         raise BadInput("no such folder", where=str(folder), remedy="Give the folder that `annotator run` writes to.")
-    there = {name: folder / artefact.file for name, artefact in ARTEFACTS.items() if (folder / artefact.file).exists()}
+    there = {name: path for name, artefact in ARTEFACTS.items() if (path := artefact.find(folder))}
     if not there:
         remedy = f"Expected files such as {', '.join(artefact.file for artefact in ARTEFACTS.values())}."
         raise BadInput("no artefact of a run is in this folder", where=str(folder), remedy=remedy)

@@ -74,9 +74,10 @@ def documents_section(folder: Folder, names: Mapping[str, str], lines: Mapping[s
         "documents": count(whole["documents"]),
         "spent": ", ".join(spent),
         "note": clip(summary.get("note") or "", 600),
-        "statement": clip((summary.get("decontamination") or {}).get("statement", ""), 400),
+        "statement": clip((summary.get("decontamination") or {}).get("statement", ""), 400).rstrip("."),
         "rows": [_document(row, names, lines, best) for row in shown.rows(named=True)],
-        "more": max(0, whole["documents"] - shown.height),
+        "more": count(max(0, whole["documents"] - shown.height)),
+        "all": whole["documents"] == shown.height,
         "by_source": _shares(folder, pl.col("source").fill_null("(no source)"), whole["tokens"]),
         "by_category": _shares(folder, pl.col("category_id").fill_null("(none)"), whole["tokens"]),
     }
@@ -112,12 +113,16 @@ def _shares(folder: Folder, group: pl.Expr, tokens: int) -> list[dict[str, Any]]
         {
             "name": clip(name, 80),
             "bar": round(100 * spent / tokens, 2) if tokens else 0.0,
-            "share": percent(spent / tokens, 0) if tokens else "",
+            "share": _rough(spent / tokens) if tokens else "",
             "tokens": amount(spent),
             "documents": count(documents),
         }
         for name, spent, documents in rows
     ]
+
+
+def _rough(share: float) -> str:
+    return "< 1 %" if 0 < share < 0.005 else percent(share, 0)
 
 
 def dropped_section(folder: Folder) -> dict[str, Any] | None:

@@ -56,13 +56,15 @@ def _title(verdict: Any, cause: Any, slices: pl.DataFrame | None) -> str:
 
 def _change(summary: dict[str, Any], diagnosis: dict[str, Any]) -> str:
     score, reference, drop = summary.get("score"), summary.get("reference_score"), diagnosis.get("drop")
+    runs = diagnosis.get("runs") or {}
+    run, other = clip(runs.get("here") or "The run", 80), clip(runs.get("reference") or "its reference", 80)
     if score is not None and reference is not None:
         gap = reference - score
-        beside = f"{points(abs(gap))} points {'below' if gap >= 0 else 'above'} its reference ({percent(reference)})"
-        return f"The run scores {percent(score)}, {beside}."
+        beside = f"{points(abs(gap))} points {'below' if gap >= 0 else 'above'} {other} ({percent(reference)})"
+        return f"{run} scores {percent(score)}, {beside}."
     if score is not None:
-        return f"The run scores {percent(score)}; there is no reference run to compare it with."
-    return f"The run scores {points(drop)} points below its reference." if drop is not None else ""
+        return f"{run} scores {percent(score)}; there is no reference run to compare it with."
+    return f"{run} scores {points(drop)} points below {other}." if drop is not None else ""
 
 
 def _cause(diagnosis: dict[str, Any]) -> str:
@@ -104,10 +106,10 @@ def _chosen(chosen: dict[str, Any] | None, verdict: Any) -> str:
 
 def _verified(verification: dict[str, Any]) -> list[str]:
     said = {
-        "confirmed": "Training on them was confirmed to mend the slices.",
-        "not_confirmed": "Training on them did not mend the slices.",
-        "harmful": "Training on them did harm elsewhere.",
-        "inconclusive": "Whether training on them helped is not settled.",
+        "confirmed": "Training on the list was confirmed to mend the slices.",
+        "not_confirmed": "Training on the list did not mend the slices.",
+        "harmful": "Training on the list did harm.",
+        "inconclusive": "Whether training on the list helped is not settled.",
     }
     return [said[verification["verdict"]]] if verification.get("verdict") in said else []
 

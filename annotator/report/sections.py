@@ -201,12 +201,12 @@ def matches_section(folder: Folder, slices: pl.DataFrame | None) -> dict[str, An
     groups = []
     for slice_id in ordered:
         own = matches.filter(pl.col("slice_id") == slice_id).sort(
-            ["weight", "affinity", "category_id"], descending=[True, True, False]
+            "weight", "affinity", "documents", "category_id", descending=[True, True, True, False]
         )
         if own.height:
             rows = [_category(row) for row in own.head(_CATEGORIES_A_SLICE).rows(named=True)]
             left = own.height - _CATEGORIES_A_SLICE
-            more = f"and {several(left, 'category', 'categories')} of less weight" if left > 0 else ""
+            more = f"and {several(left, 'more category', 'more categories')}" if left > 0 else ""
             groups.append(
                 {"name": names.get(slice_id, ""), "slice_id": clip(slice_id, 200), "rows": rows, "more": more}
             )

@@ -2,54 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from annotator.report.artefacts import Folder
 from annotator.report.headline import interval
 from annotator.report.sections import Axis
-from annotator.report.wording import clip, points
+from annotator.report.wording import chance, clip, count, percent, points
+
+_LOST = 8
 
 
 def verification_section(folder: Folder, names: Mapping[str, str]) -> dict[str, Any] | None:
-    """Paired effects on the target slices, on controls and elsewhere, all on one axis."""
+    """Paired effects on the target slices, against controls and elsewhere, all on one axis; losses; pass@k."""
     found = folder.records.get("verification")
     if found is None:
         return None
-    effects = [effect for effect in _effects(found, "", names) if effect["span"]]
-    ends = [effect["span"][key] for effect in effects for key in ("low", "high")]
+    effects = [(name, span, note) for name, effect, note in _effects(found, names) if (span := interval(effect))]
+    ends = [span[key] for _, span, _ in effects for key in ("low", "high")]
     axis = Axis(min([-0.05, *ends]), max([0.05, *ends]))
+    advice = found.get("advice") or []
+    regressions = _record(found.get("regressions"))
     return {
-        "verdict": clip(str(found.get("verdict", "")).replace("_", " "), 40),
-        "summary": clip(found.get("summary") or found.get("note") or "", 600),
+        "verdict": clip(str(found.get("verdict", "")), 40),
+        "summary": clip(found.get("summary") or "", 600),
         "rows": [
             {
-                "name": effect["name"],
-                "plot": axis.span(effect["span"]),
-                "written": f"{points(effect['span']['estimate'])} [{points(effect['span']['low'])}, "
-                f"{points(effect['span']['high'])}]",
+                "name": name,
+                "note": note,
+                "plot": axis.span(span),
+                "written": f"{points(span['estimate'])} [{points(span['low'])}, {points(span['high'])}]",
             }
-            for effect in effects
+            for name, span, note in effects
         ],
         "ticks": axis.ticks(),
         "zero": axis.at(0.0),
+        "advice": [clip(line, 600) for line in ([advice] if isinstance(advice, str) else advice)],
+        "tested": count(regressions["tested"]) if regressions.get("tested") else "",
+        "lost": [_lost(row) for row in (regressions.get("lost") or [])[:_LOST]],
+        "pass_at_k": [_pass_row(row) for row in found.get("pass_at_k") or [] if isinstance(row, dict)],
     }
 
 
-def _effects(found: Any, trail: str, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every {estimate, low, high} of the record, named by where it stands."""
-    if isinstance(found, list):
-        return [effect for entry in found for effect in _effects(entry, trail, names)]
-    if not isinstance(found, dict):
-        return []
-    own = found.get("slice_id") or found.get("name")
-    if own:
-        trail = f"{trail} {names.get(own, clip(own, 80))}".strip()
-    if interval(found):
-        return [{"name": trail.replace("_", " "), "span": interval(found)}]
-    return [
-        effect
-        for key, inner in found.items()
-        if isinstance(inner, dict | list)
-        for effect in _effects(inner, f"{trail} {clip(key, 60)}".strip(), names)
-    ]
+def _effects(found: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
+    """(what, effect, note) in the order in which they are read: the targets, their slices, controls, the rest."""
+    yield "target slices", *_group(found.get("target"))
+    for row in found.get("slices") or []:
+        slice_id = str(_record(row).get("slice_id"))
+        yield names.get(slice_id, clip(slice_id, 80)), *_group(row)
+    for row in found.get("controls") or []:
+        row = _record(row)
+        yield f"target slices, more than {clip(row.get('name'), 60)}", row.get("over_control_target"), ""
+    yield "target slices, half of the families", *_group(found.get("held_out"))
+    yield "all other items", *_group(found.get("untouched"))
+    yield "all items", *_group(found.get("overall"))
+    yield "another benchmark", *_group(found.get("disjoint"))
+
+
+def _group(row: Any) -> tuple[Any, str]:
+    row = _record(row)
+    flips = [row.get("gained"), row.get("lost")]
+    note = f"{count(flips[0])} items up, {count(flips[1])} down" if all(isinstance(n, int) for n in flips) else ""
+    return row.get("effect"), note
+
+
+def _lost(row: Any) -> dict[str, str]:
+    row = _record(row)
+    return {
+        "slice_id": clip(row.get("slice_id"), 200),
+        "items": count(row.get("items")),
+        "effect": points(row.get("effect")),
+        "p": chance(row.get("p_adjusted")),
+    }
+
+
+def _pass_row(row: Mapping[str, Any]) -> dict[str, str]:
+    shares = {key: percent(row.get(key)) for key in ("before", "after", "before_floor", "after_floor")}
+    return {"k": count(row.get("k")), **shares}
+
+
+def _record(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
