@@ -7,25 +7,54 @@ from typing import Any
 
 import polars as pl
 
-# Columns of samples (also nested, as "decoding.shots") and keys of a run's config that belong to one cause each.
 _PROMPT = ("prompt_hash", "prompt")
 _DOCUMENT = ("doc_hash", "target_hash")
+# Columns of samples (also nested, as "decoding.shots") and keys of a run's config that belong to one cause each. The
+# second value says whether a difference forbids the comparison; the others are only listed, since what they do shows in
+# the outputs themselves.
 _SETTINGS = {
-    "decoding_changed": (
-        "temperature", "top_p", "top_k", "do_sample", "num_beams", "repetition_penalty", "max_tokens",
-        "max_gen_toks", "max_new_tokens", "stop", "until", "gen_kwargs", "generation_size",
-    ),
-    "prompt_changed": (
-        "chat_template", "chat_template_sha", "apply_chat_template", "system_instruction", "system_instruction_sha",
-        "system_prompt", "fewshot_as_multiturn", "prompting", "prompt_version", "prompt_template_sha",
-    ),
-    "version_drift": (
-        "version", "task_version", "task_hash", "git_hash", "harness_version", "lm_eval_version", "shots", "n_shot",
-        "num_fewshot", "n-shot", "dataset_revision", "correct_rule", "scorer", "metric_name", "filter",
-    ),
-    "bos": ("add_bos_token", "bos_token", "tokenizer_bos_token"),
-}  # fmt: skip
-_END_OF_TEXT = (("eos_token", "tokenizer_eos_token"), ("eot_token", "eot_token_id"))
+    "temperature": ("decoding_changed", True),
+    "top_p": ("decoding_changed", True),
+    "top_k": ("decoding_changed", True),
+    "do_sample": ("decoding_changed", True),
+    "num_beams": ("decoding_changed", True),
+    "repetition_penalty": ("decoding_changed", True),
+    "max_tokens": ("decoding_changed", False),
+    "max_gen_toks": ("decoding_changed", False),
+    "max_new_tokens": ("decoding_changed", False),
+    "stop": ("decoding_changed", False),
+    "until": ("decoding_changed", False),
+    "gen_kwargs": ("decoding_changed", False),
+    "chat_template": ("prompt_changed", True),
+    "chat_template_sha": ("prompt_changed", True),
+    "apply_chat_template": ("prompt_changed", True),
+    "system_instruction": ("prompt_changed", True),
+    "system_instruction_sha": ("prompt_changed", True),
+    "system_prompt": ("prompt_changed", True),
+    "fewshot_as_multiturn": ("prompt_changed", True),
+    "prompting": ("prompt_changed", True),
+    "num_fewshot": ("version_drift", True),
+    "n_shot": ("version_drift", True),
+    "n-shot": ("version_drift", True),
+    "shots": ("version_drift", True),
+    "task_version": ("version_drift", True),
+    "dataset_revision": ("version_drift", True),
+    "fewshot_seed": ("version_drift", True),
+    "harness_version": ("version_drift", False),
+    "git_hash": ("version_drift", False),
+    "task_hash": ("version_drift", False),
+    "filter": ("version_drift", False),
+    "metric": ("version_drift", False),
+    "scorer": ("version_drift", False),
+    "correct_rule": ("version_drift", False),
+    "add_bos_token": ("bos", True),
+    "bos_token": ("bos", True),
+    "bos_token_id": ("bos", True),
+}
+_END_OF_TEXT = (("eos_token", "tokenizer_eos_token"), ("eot_token",)), (("eos_token_id",), ("eot_token_id",))
+
+
+_LOOKED_AT = 10_000
 
 
 def comparability(
@@ -63,7 +92,7 @@ def comparability(
         "documents_differ": None if documents is None else round(len(documents) / max(len(common), 1), 4),
         "settings": settings,
         "samples_per_item": [round(frame.height / frame["item_id"].n_unique(), 3) for frame in (samples, reference)],
-        "end_of_text": _end_of_text(config or {}),
+        "end_of_text": _end_of_text(samples, config or {}),
     }
     return findings, same
 
@@ -96,23 +125,23 @@ def _per_item(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 def _settings(samples: pl.DataFrame, reference: pl.DataFrame) -> list[dict[str, Any]]:
     found = []
     for name in sorted(set(samples.columns) & set(reference.columns)):
-        cause = _cause_of(name.rsplit(".", 1)[-1])
-        if cause is None:
+        if name.rsplit(".", 1)[-1] not in _SETTINGS:
             continue
         here, there = (_values(frame[name]) for frame in (samples, reference))
         if here and there and here != there:
-            found.append({"cause": cause, "name": name, "here": _shown(here), "reference": _shown(there)})
+            found.append(_setting(name, _shown(here), _shown(there)))
     return found
 
 
-def _cause_of(name: str) -> str | None:
-    return next((cause for cause, names in _SETTINGS.items() if name in names), None)
+def _setting(name: str, here: str, there: str) -> dict[str, Any]:
+    cause, forbids = _SETTINGS[name.rsplit(".", 1)[-1]]
+    return {"cause": cause, "name": name, "here": here, "reference": there, "forbids": forbids}
 
 
 def _values(column: pl.Series) -> list[str]:
     """Distinct values of a setting; many of them are no setting of the run but of the item."""
-    as_text = pl.Series(sorted({str(value) for value in column.drop_nulls().to_list()}), dtype=pl.String)
-    return as_text.to_list() if len(as_text) <= 8 else []
+    values = sorted({str(value) for value in column.drop_nulls().head(_LOOKED_AT).to_list()})
+    return values if len(values) <= 8 else []
 
 
 def _shown(values: list[str]) -> str:
@@ -122,17 +151,20 @@ def _shown(values: list[str]) -> str:
 
 def _config(config: Mapping[str, Any], reference_config: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
-    for name in sorted(set(config) & set(reference_config)):
-        cause = _cause_of(name)
+    for name in sorted(set(config) & set(reference_config) & set(_SETTINGS)):
         here, there = config[name], reference_config[name]
-        if cause and here is not None and there is not None and str(here) != str(there):
-            found.append({"cause": cause, "name": name, "here": _shown([str(here)]), "reference": _shown([str(there)])})
+        if here is not None and there is not None and str(here) != str(there):
+            found.append(_setting(name, _shown([str(here)]), _shown([str(there)])))
     return found
 
 
-def _end_of_text(config: Mapping[str, Any]) -> str | None:
+def _end_of_text(samples: pl.DataFrame, config: Mapping[str, Any]) -> str | None:
     """A mismatch of the tokenizer's end token and the one generation stops at, in words; None if none is logged."""
-    ends = [next((str(config[name]) for name in names if config.get(name) is not None), None) for names in _END_OF_TEXT]
-    if None in ends or ends[0] == ends[1]:
-        return None
-    return f"tokenizer ends at {ends[0]}, generation at {ends[1]}"
+    named = [name for pair in _END_OF_TEXT for names in pair for name in names if name in samples.columns]
+    logged = {name: values[0] for name in named if len(values := _values(samples[name])) == 1}
+    known = {**logged, **{name: str(value) for name, value in config.items() if value is not None}}
+    for tokenizer, generation in _END_OF_TEXT:
+        ends = [next((known[name] for name in names if name in known), None) for names in (tokenizer, generation)]
+        if None not in ends and ends[0] != ends[1]:
+            return f"the tokenizer ends texts with {ends[0]}, generation stops at {ends[1]}"
+    return None

@@ -44,7 +44,7 @@ def look(cause: Cause, pair: Pair, compared: dict[str, Any], comparable: np.ndar
     if cause.id in INCOMPARABLE:
         return _look_at_settings(cause, pair, compared, comparable)
     if cause.id == "prompt_format":
-        return _look_at_templates(cause)
+        return _look_at_templates(cause, pair)
     if cause.id == "noise":
         change = pair.interval()
         return Finding(cause, not change["low"] > 0, {"drop_p": rounded(change["p"], 6)})
@@ -84,9 +84,10 @@ def _look_at_settings(cause: Cause, pair: Pair, compared: dict[str, Any], compar
     found: dict[str, Any] = {"settings": differing}
     if share is not None:
         found["items_that_differ"] = share
-    triggered = bool(differing) or bool(share and share >= 0.02)
+    forbidding = any(setting["forbids"] for setting in differing)
+    triggered = forbidding or bool(share and share >= 0.02)
     enough = comparable.sum() >= FEWEST_ITEMS and not comparable.all()
-    if not triggered or not enough or differing:
+    if not triggered or not enough or forbidding:
         return Finding(cause, triggered, found)
     unlike = ~comparable
     marks = tuple(_of_items(seen, unlike) for seen in (pair.here, pair.reference))
@@ -99,8 +100,24 @@ def _of_items(seen: pl.DataFrame, chosen: np.ndarray) -> Marks:
     return chosen[number]
 
 
-def _look_at_templates(cause: Cause) -> Finding:
-    return Finding(cause, False, {"note": "needs several templates in one run; table them by column in slices"})
+def _look_at_templates(cause: Cause, pair: Pair) -> Finding:
+    """Whether leaving out the template that lost most, of several in both runs, leaves little of the drop."""
+    known = [seen["template"].drop_nulls() for seen in (pair.here, pair.reference)]
+    values = sorted(set(known[0].unique().to_list()) & set(known[1].unique().to_list()))
+    if len(values) < 2:
+        return Finding(cause, False, {"note": "no column tells several prompt templates apart"})
+    drops = {}
+    for value in values:
+        means = [
+            seen.filter(pl.col("template") == value)["as_logged"].to_numpy().mean()
+            for seen in (pair.here, pair.reference)
+        ]
+        drops[value] = float(means[1] - means[0])
+    worst = max(values, key=lambda value: (drops[value], value))
+    marks = tuple((seen["template"] == worst).fill_null(value=False).to_numpy() for seen in (pair.here, pair.reference))
+    found = {"drop_by_template": {value: rounded(drop, 6) for value, drop in drops.items()}, "worst": worst}
+    others = max(drop for value, drop in drops.items() if value != worst)
+    return Finding(cause, drops[worst] >= max(RISE, 2 * others), found, pair.recovered_without(*marks), marks)
 
 
 def examples(found: Finding, seen: pl.DataFrame) -> list[dict[str, Any]]:

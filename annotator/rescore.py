@@ -58,6 +58,8 @@ SIGNS = (
 )
 _CAPPED = {"length", "max_tokens", "model_length", "max_new_tokens", "max_length"}
 _TOKEN_COLUMNS = ("output_tokens", "completion_tokens", "usage.output_tokens", "n_output_tokens", "res_length")
+_CUT_COLUMNS = ("truncated_input_tokens", "truncated_tokens_count")
+_TEMPLATE_COLUMNS = ("prompt_template", "template", "prompt_format")
 _EXTRACTED_COLUMNS = ("parsed_answer", "filtered_response", "extracted_answer", "filtered_resps", "pred")
 _NEXT_QUESTION = re.compile(r"\n\s*(?:Q:|Question:|Problem:|#+ (?:Question|Problem|Instruction)|User:|Human:)")
 _FAILURE = re.compile(
@@ -76,11 +78,11 @@ def evidence(
     Args:
         items: item_id, target, choices?.
         samples: item_id, score, and as far as known response, finish_reason, max_tokens, output_tokens, error,
-            truncated_tokens_count, and what the harness extracted.
+            truncated_input_tokens, prompt_template, and what the harness extracted.
 
     Returns:
-        item_id, sample_index, response, SIGNS, RULES; sorted by item and sample. Outputs of unknown items are left out.
-        Where an output has no text, or no answer is stated in it, every rule keeps the score as logged.
+        item_id, sample_index, response, template, SIGNS, RULES; sorted by item and sample. Outputs of unknown items are
+        left out. Where an output has no text, or no answer is stated in it, every rule keeps the score as logged.
     """
     columns = ["item_id", *(name for name in ("target", "choices") if name in items.columns)]
     joined = samples.join(items.select(columns).unique("item_id"), on="item_id", how="inner", suffix="_of_item")
@@ -110,6 +112,7 @@ def evidence(
             "item_id": joined["item_id"],
             "sample_index": joined["sample_index"],
             "response": pl.Series(texts, dtype=pl.String),
+            "template": _template(joined),
             **{name: pl.Series(values, dtype=pl.Boolean) for name, values in signs.items()},
             **{name: pl.Series(values, dtype=pl.Float64) for name, values in scores.items()},
         }
@@ -238,7 +241,13 @@ def _errors(frame: pl.DataFrame) -> list[bool]:
 
 
 def _prompt_cut(frame: pl.DataFrame) -> list[bool]:
-    return [isinstance(count, int | float) and count > 0 for count in _column(frame, "truncated_tokens_count")]
+    name = next((name for name in _CUT_COLUMNS if name in frame.columns), "")
+    return [isinstance(count, int | float) and count > 0 for count in _column(frame, name)]
+
+
+def _template(frame: pl.DataFrame) -> pl.Series:
+    name = next((name for name in _TEMPLATE_COLUMNS if name in frame.columns), None)
+    return frame[name].cast(pl.String) if name else pl.Series([None] * frame.height, dtype=pl.String)
 
 
 def _unextracted(frame: pl.DataFrame) -> list[bool]:
