@@ -32,10 +32,10 @@ def info(spec: str, quiet: bool, as_json: bool) -> None:
         raise BadInput(f"{spec!r} has no card: only students do", where="judge info", remedy=remedy)
     student = Student.load(embedded_path() if spec == "embedded" else Path(spec.removeprefix("student:")))
     card = student.card
-    emit(card | {"fingerprint": student.fingerprint}, as_json=as_json, quiet=quiet, show=lambda: _show(card))
+    emit(card | {"fingerprint": student.fingerprint}, as_json=as_json, quiet=quiet, show=lambda: show_card(card))
 
 
-def _show(card: dict[str, Any]) -> None:
+def show_card(card: dict[str, Any]) -> None:
     for name, value in card.items():
         if not isinstance(value, dict | list):
             click.echo(f"{name.replace('_', ' ')}: {value}")

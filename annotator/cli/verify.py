@@ -1,0 +1,93 @@
+"""`annotator verify`: what a change of the training data did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from annotator.cli.common import ProgressLine, column_option, emit, output_options, print_table
+from annotator.errors import BadInput
+
+
+def _parse_arms(_context: click.Context, _option: click.Parameter, pairs: Sequence[str]) -> dict[str, list[str]]:
+    """NAME=INPUT, given several times; one name may have several inputs (training seeds)."""
+    arms: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, sign, path = pair.partition("=")
+        if not (name and sign and path):
+            raise BadInput(f"{pair!r} is not NAME=INPUT", where="--control", remedy="Write random=outputs.jsonl, say.")
+        arms.setdefault(name, []).append(path)
+    return arms
+
+
+@click.command("verify")
+@click.option("--items", required=True, multiple=True, metavar="INPUT", help="The evaluation items.")
+@click.option("--labels", "labels_path", required=True, metavar="FILE", help="Their labels (annotator label).")
+@click.option("--before", required=True, multiple=True, metavar="INPUT", help="Outputs before the change.")
+@click.option(
+    "--after", required=True, multiple=True, metavar="INPUT", help="Outputs after it; several runs are seeds."
+)
+@click.option("--slices", "slices_path", required=True, metavar="FILE", help="The slices the change was aimed at.")
+@click.option("--control", "controls", multiple=True, metavar="NAME=INPUT", callback=_parse_arms,
+              help="Outputs after another change from the same start, e.g. random=r1.jsonl; may be repeated.")  # fmt: skip
+@click.option("--metric", default="mean", show_default=True, help="mean, or pass@K.")
+@click.option("--margin", default=0.02, show_default=True, help="A loss elsewhere up to this rate is no loss.")
+@click.option("--out", "-o", default="verification.json", show_default=True, metavar="FILE", help="Where to write it.")
+@column_option
+@output_options
+def command(
+    items: tuple[str, ...], labels_path: str, before: tuple[str, ...], after: tuple[str, ...], slices_path: str,
+    controls: dict[str, list[str]], metric: str, margin: float, out: str, columns: dict[str, str],
+    quiet: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Say what a change of the training data did: confirmed, not_confirmed, harmful, or inconclusive.
+
+    Compares paired outputs on the target slices and elsewhere, with confidence intervals, against control arms where
+    there are any, and looks for regressions over all other slices.
+
+    \b
+    Example:
+      annotator verify --items math.jsonl --labels items.parquet --slices slices.parquet --before base.jsonl \\
+          --after targeted-s0.jsonl --after targeted-s1.jsonl --control random=random-s0.jsonl
+    """
+    from annotator.readers import read_items, read_samples
+    from annotator.scores import one_run
+    from annotator.tables import LABELS, SLICES, read_table, write_json, write_probe
+    from annotator.verify import verify
+
+    write_probe(Path(out).parent)
+    line = ProgressLine("comparing", quiet=quiet)
+    found = verify(
+        read_items(items, columns=columns),
+        read_table(Path(labels_path), LABELS, made_by="annotator label"),
+        one_run(read_samples(before), where="--before"),
+        read_samples(after),
+        read_table(Path(slices_path), SLICES, made_by="annotator slices"),
+        controls={name: read_samples(paths) for name, paths in controls.items()} or None,
+        metric=metric,
+        margin=margin,
+        progress=line.update,
+    )
+    line.close()
+    write_json(Path(out), found)
+    emit(found, as_json=as_json, quiet=quiet, show=lambda: _show(found, out))
+    return 0
+
+
+def _show(found: dict[str, Any], out: str) -> None:
+    click.echo(f"Verification: {found['verdict']}")
+    click.echo(found["summary"])
+    rows = [_effect(name, found[name]) for name in ("overall", "target", "untouched") if found.get(name)]
+    rows += [_effect(row["slice_id"], row) for row in found["slices"]]
+    print_table(["items of", "items", "effect", "low", "high"], rows)
+    advice = found["advice"]
+    click.echo("\n".join(advice) if isinstance(advice, list) else advice)
+    click.echo(f"-> {out}")
+
+
+def _effect(name: str, row: dict[str, Any]) -> list[Any]:
+    effect = row.get("effect", row)
+    return [name, row.get("items"), effect.get("estimate"), effect.get("low"), effect.get("high")]
