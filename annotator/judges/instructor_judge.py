@@ -12,16 +12,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import tenacity
-
 from annotator.errors import BadInput, ServiceFailure
 from annotator.excerpt import token_estimate
 from annotator.fingerprint import fingerprint
 from annotator.judges import Pace, Reply, Request, Sampling, Unanswered, Usage
 from annotator.judges.answers import AnswerForm
-from annotator.judges.chat import Tries, TryAgain, endpoint_kind
+from annotator.judges.chat import endpoint_kind
 from annotator.judges.faults import Fault, redact, retry_after, status_fault
 from annotator.judges.flow import Gate
+from annotator.judges.retrying import TryAgain, try_again
 from annotator.prompts import Prompt
 from annotator.taxonomy import Taxonomy
 
@@ -87,15 +86,10 @@ class InstructorJudge:
     async def ask(self, request: Request) -> Reply:
         """See `Judge.ask`. Invalid answers are asked again by instructor itself, `pace.reasks` times."""
         usage = Usage()
-        tries = Tries(self.pace)
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(TryAgain), stop=tries.used_up, wait=tries.pause, reraise=True
-        )
         try:
-            return await retrying(self._once, request, usage)
-        except TryAgain as exhausted:
-            fault = exhausted.fault
-            raise Unanswered(fault.reason, fault.detail, http_status=fault.http_status, usage=usage) from None
+            return await self._once(request, usage)
+        except TryAgain as first:
+            return await try_again(first, lambda: self._once(request, usage), self.pace, usage)
 
     async def _once(self, request: Request, usage: Usage) -> Reply:
         reserved = self.fixed_tokens + token_estimate(request.user) + _ANSWER_TOKENS
