@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 import orjson
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from annotator.cli import application
 from annotator.errors import BadInput
 from annotator.report import report
 from annotator.tables import DROPPED, LABELS, MATCHES, SLICES, UPSAMPLE, write_json, write_table
@@ -173,6 +175,8 @@ def test_every_section_shows_its_artefact(run):
     assert "gsm/7: how many eggs" in text
     assert "2 labelled, 1 failed" in text
     assert "5a235a235a235a23" in text
+    assert "What this page does not show" not in text
+    assert "let annotator verify say whether it helped" in text
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(run):
@@ -184,8 +188,8 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(run):
 
     assert "1 slice fails beyond chance" in text
     assert "matches.parquet (corpus categories for the slices): made by annotator match" in text
-    assert "verification.json" in text
     assert "Documents to upsample" not in text
+    assert "annotator verify" not in text
 
 
 def test_foreign_text_stays_text(run):
@@ -325,6 +329,16 @@ def test_a_run_without_failing_slices_says_so(run):
     assert "No document could be chosen." in text
 
 
+def test_a_loss_that_is_spread_out_is_not_called_a_failing_slice(run):
+    """When no slice stands out, the table holds where the loss lies, and the sentence says so."""
+    write_table(slice_row(), run / "slices.parquet", made_from={"score": 0.6, "question": "worse_all_over"})
+
+    text = Page(report(run)).text
+
+    assert "The loss is spread over everything; most of it lies on 1 kind of item." in text
+    assert "beyond chance; mending" not in text
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -346,3 +360,12 @@ def test_a_damaged_folder_is_refused_with_file_and_remedy(run, spoil, message):
 
     with pytest.raises(BadInput, match=message):
         report(run)
+
+
+def test_the_command_writes_the_page_and_says_where(run, tmp_path):
+    """The same page as the library's; --json for scripts."""
+    result = CliRunner().invoke(application, ["report", str(run), "-o", str(tmp_path / "page.html"), "--json"])
+
+    assert result.exit_code == 0
+    assert (tmp_path / "page.html").read_text("utf-8") == report(run)
+    assert orjson.loads(result.output) == {"out": str(tmp_path / "page.html"), "bytes": len(report(run).encode())}

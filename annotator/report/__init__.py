@@ -38,7 +38,7 @@ def report(
     lines = first_lines(found, documents, columns or {})
     return _page().render(
         head=headline(found, slices, chosen),
-        missing=[ARTEFACTS[name] for name in found.missing],
+        missing=[ARTEFACTS[name] for name in found.missing if name != "verification"],  # that one comes after training
         outdated=[ARTEFACTS[name] for name in found.outdated],
         diagnosis=diagnosis_section(found),
         slices=slices_section(found, slices),

@@ -29,7 +29,8 @@ def headline(folder: Folder, slices: pl.DataFrame | None, chosen: dict[str, Any]
     """
     diagnosis, summary = folder.records.get("diagnosis", {}), folder.summary("slices")
     verdict = diagnosis.get("verdict")
-    sentences = [_change(summary, diagnosis), _cause(diagnosis), _slices(slices), _chosen(chosen, verdict)]
+    spread_out = summary.get("question") == "worse_all_over"
+    sentences = [_change(summary, diagnosis), _cause(diagnosis), _slices(slices, spread_out), _chosen(chosen, verdict)]
     sentences += _verified(folder.records.get("verification", {}))
     return {
         "tone": {"data": "go", "not_data": "stop"}.get(str(verdict), "unsure"),
@@ -80,12 +81,15 @@ def meaning(cause: Any) -> str:
     return BY_ID[cause].what if cause in BY_ID else clip(cause, 80)
 
 
-def _slices(slices: pl.DataFrame | None) -> str:
+def _slices(slices: pl.DataFrame | None, spread_out: bool) -> str:
     if slices is None:
         return ""
     if slices.is_empty():
         return "No combination of labels fails beyond chance, so there is nothing to aim at."
     recoverable = slices["recoverable_points"].sum()
+    if spread_out:
+        kinds = several(slices.height, "kind of item", "kinds of item")
+        return f"The loss is spread over everything; most of it lies on {kinds}."
     failing = several(slices.height, "slice fails", "slices fail")
     return f"{failing} beyond chance; mending {_them(slices)} would recover about {number(recoverable, 1)} points."
 
