@@ -37,7 +37,7 @@ class Matches:
 
 def match(
     slices: pl.DataFrame,
-    document_labels: pl.DataFrame,
+    document_labels: pl.DataFrame | pl.LazyFrame,
     *,
     rules: Rules,
     taxonomy: Taxonomy,

@@ -19,11 +19,12 @@ from annotator.near_duplicates import KeptDocuments, signatures
 from annotator.ngrams import split_words
 from annotator.quoted import ItemIndex
 from annotator.readers import read_documents
-from annotator.selection import Order, quotas, take_in_order, tie_breaker
-from annotator.tables import DROPPED, UPSAMPLE
+from annotator.selection import Candidates, quotas
+from annotator.tables import DROPPED, LABELS, UPSAMPLE
 
 BYTES_PER_TOKEN = 4  # UTF-8 bytes a token; 4.0-4.6 for English prose and 3-3.5 for code with today's vocabularies
 REPEAT_SCALE = 15.4  # R*_D of Muennighoff et al. (2023), "Scaling Data-Constrained Language Models"
+UNGRADED = 0.6  # what an ungraded document counts: as a usable one
 REASONS = ("off_slice", "low_quality", "contaminated", "near_duplicate", "source_cap", "over_budget")
 Progress = Callable[[int], None] | None
 
@@ -45,7 +46,7 @@ class Ranking:
 
 def rank(
     matches: pl.DataFrame,
-    document_labels: pl.DataFrame,
+    document_labels: pl.DataFrame | pl.LazyFrame,
     documents: Sequence[str | Path] | pl.DataFrame,
     items: pl.DataFrame | None,
     *,
@@ -79,15 +80,14 @@ def rank(
     _check(budget_tokens, max_repeats, max_source_share)
     corpus = _Corpus(documents, columns)
     table, result = _scored(matches, document_labels, corpus, rules, languages)
-    candidates = table.filter(pl.col("reason").is_null()).sort("doc_id")
-    candidates = candidates.with_columns(pl.Series("tie", tie_breaker(candidates["doc_id"]), dtype=pl.UInt64))
-    several = candidates["source"].drop_nulls().n_unique() > 1
+    open_to_choice = table.filter(pl.col("reason").is_null())
+    several = open_to_choice["source"].drop_nulls().n_unique() > 1
     cap = int(max_source_share * budget_tokens) if max_source_share is not None and several else None
+    candidates = Candidates(open_to_choice, shares=result.shares, max_repeats=max_repeats, source_tokens=cap)
     screen = _Screen(corpus, items, slices, near_duplicates, progress)
-    limits = {"shares": result.shares, "max_repeats": max_repeats, "source_tokens": cap}
-    order, remaining = _settle(candidates, screen, budget_tokens, limits)
-    chosen = _chosen(remaining, order, budget_tokens, result, corpus if locate else None)
-    dropped = _dropped(table, screen.rejected, remaining, chosen, cap)
+    repeats = _settle(candidates, screen, budget_tokens)
+    chosen = _chosen(open_to_choice, candidates, repeats, result, corpus if locate else None)
+    dropped = _dropped(table, screen.rejected, open_to_choice.filter(pl.Series(repeats == 0)), chosen, cap)
     summary = _summary(chosen, dropped, table, result, screen, budget_tokens, corpus)
     return Ranking(chosen, dropped, summary)
 
@@ -144,45 +144,60 @@ class _Corpus:
 
 
 def _scored(
-    matches: pl.DataFrame, labels: pl.DataFrame, corpus: _Corpus, rules: Rules, languages: Collection[str] | None
-) -> tuple[pl.DataFrame, Gains]:
-    """Every document with its score, home slice and, where it is out already, reason and detail."""
-    known = corpus.meta.select("doc_id")
-    mine = labels.join(known, left_on="record_id", right_on="doc_id", how="semi").sort("record_id")
-    if not mine.height and labels.height:
-        what = f"none of {labels.height:,} labels belongs to one of {known.height:,} documents"
-        raise BadInput(what, where="--document-labels", remedy="Label these documents, or name the id with --column.")
-    found = profiles(mine, rules=rules, documents=corpus.meta)
+    matches: pl.DataFrame, labels: pl.DataFrame | pl.LazyFrame, corpus: _Corpus, rules: Rules,
+    languages: Collection[str] | None,
+) -> tuple[pl.DataFrame, Gains]:  # fmt: skip
+    """Every document with its profile, score, home slice and, where it is out already, reason and detail."""
+    found = profiles(labels, rules=rules, documents=corpus.meta if set(rules.extra_columns) - set(LABELS) else None)
     result = gains(matches, found, rules)
-    profile = pl.DataFrame(
-        {
-            "profile": pl.Series(range(len(found.guards)), dtype=pl.UInt32),
-            "gain": pl.Series(result.gain, dtype=pl.Float64),
-            "home": pl.Series(result.home, dtype=pl.Int64),
-            "guard": pl.Series(found.guards, dtype=pl.String),
-        }
-    )
+    labelled = found.documents.select("doc_id", "profile", "quality", "confidence", pl.lit(True).alias("labelled"))
     table = corpus.meta.select("doc_id", "source", "lang", "tokens").join(
-        found.documents.select("doc_id", "profile", "quality", "confidence").join(profile, on="profile", how="left"),
-        on="doc_id", how="left",
-    )  # fmt: skip
-    worth = pl.col("quality").replace_strict(rules.quality, default=None, return_dtype=pl.Float64).fill_null(0.6)
-    score = pl.col("gain") * worth * pl.col("confidence").fill_null(1.0).clip(0.0, 1.0)
-    foreign = pl.col("lang").is_in(sorted(languages)).not_() if languages is not None else pl.lit(False)
-    table = table.with_columns(score.round(9).alias("score"))
-    reason = (
-        pl.when(pl.col("profile").is_null()).then(_why("off_slice", pl.lit("no usable label")))
-        .when(pl.col("guard").is_not_null()).then(_why("off_slice", pl.format("guard {}", "guard")))
-        .when(pl.col("gain") <= 0).then(_why("off_slice", pl.lit("no matched slice")))
-        .when(foreign.fill_null(False)).then(_why("off_slice", pl.format("language {}", "lang")))
-        .when(worth <= 0).then(_why("low_quality", pl.format("quality {}", "quality")))
-        .when(pl.col("score") <= 0).then(_why("low_quality", pl.lit("label confidence 0")))
-    )  # fmt: skip
-    return table.with_columns(reason.alias("why")).unnest("why"), result
+        labelled, on="doc_id", how="left", maintain_order="left"
+    )
+    if labelled.height and table["labelled"].null_count() == table.height:
+        what = f"none of {labelled.height:,} labels belongs to one of {table.height:,} documents"
+        raise BadInput(what, where="--document-labels", remedy="Label these documents, or name the id with --column.")
+    known = table["profile"].is_not_null().to_numpy()
+    profile = table["profile"].fill_null(0).to_numpy()
+
+    def of_profile(values: np.ndarray, otherwise: Any) -> np.ndarray:
+        return np.where(known, values[profile], otherwise) if len(values) else np.full(len(known), otherwise)
+
+    grades = table["quality"].fill_null(-1).to_numpy()
+    worth = np.full(len(known), UNGRADED)
+    for grade, factor in rules.quality.items():
+        worth[grades == grade] = factor
+    sure = table["confidence"].fill_null(1.0).clip(0.0, 1.0).to_numpy()
+    gain = of_profile(result.gain, 0.0)
+    score = np.round(gain * worth * sure, 9)
+    guarded = of_profile(np.array([guard is not None for guard in found.guards], dtype=bool), False)
+    foreign = table["lang"].is_in(sorted(languages)).not_().fill_null(False).to_numpy() if languages else ~known & known
+    verdict = np.select([~known, guarded, gain <= 0, foreign, worth <= 0, score <= 0], range(1, 7), 0)
+    return _reasoned(table, verdict, found.guards).with_columns(
+        pl.Series("score", score), pl.Series("home", of_profile(result.home, -1), dtype=pl.Int64)
+    ), result
 
 
-def _why(reason: str, detail: pl.Expr) -> pl.Expr:
-    return pl.struct(pl.lit(reason).alias("reason"), detail.alias("detail"))
+def _reasoned(table: pl.DataFrame, verdict: np.ndarray, guards: list[str | None]) -> pl.DataFrame:
+    """Adds reason and detail, null where the verdict is 0."""
+    reasons = pl.Series([None, *["off_slice"] * 4, *["low_quality"] * 2], dtype=pl.String)
+    words = [None, "no usable label", None, "no matched slice", None, None, "label confidence 0"]
+    guard = pl.Series(guards, dtype=pl.String).gather(table["profile"].fill_null(0)) if guards else pl.lit(None)
+    table = table.with_columns(
+        reasons.gather(verdict).alias("reason"),
+        pl.Series(words, dtype=pl.String).gather(verdict).alias("detail"),
+        pl.Series("verdict", verdict),
+        (guard if isinstance(guard, pl.Expr) else pl.lit(guard)).alias("guard"),
+    )
+    detail = (
+        pl.when(pl.col("verdict") == 2).then(pl.format("guard {}", "guard"))
+        .when(pl.col("verdict") == 4).then(pl.format("language {}", "lang"))
+        .when(pl.col("verdict") == 5).then(pl.format("quality {}", "quality"))
+        .otherwise("detail")
+    )  # fmt: skip
+    return table.with_columns(detail.alias("detail")).drop(
+        "verdict", "guard", "lang", "quality", "confidence", "labelled"
+    )
 
 
 class _Screen:
@@ -210,8 +225,8 @@ class _Screen:
         """Whether texts have to be read at all."""
         return self.duplicates or self.finder is not None
 
-    def look_at(self, doc_ids: list[str]) -> None:
-        """Judge some documents, given in order of preference."""
+    def look_at(self, doc_ids: list[str]) -> list[bool]:
+        """Judge some documents, given in order of preference: True for each that is rejected."""
         marks: dict[str, np.ndarray] = {}
         quoted: dict[str, dict[str, Any]] = {}
         for batch in self.corpus.texts(doc_ids):
@@ -236,6 +251,7 @@ class _Screen:
                     self.rejected[doc_id] = ("near_duplicate", f"of {original[0]} (similarity {original[1]:.2f})")
                 else:
                     self.kept.take(doc_id, marks[doc_id])
+        return [doc_id in self.rejected for doc_id in doc_ids]
 
 
 def _own_items(items: pl.DataFrame, slices: pl.DataFrame) -> list[str]:
@@ -250,45 +266,47 @@ def _quotation(hit: dict[str, Any]) -> str:
     return f"{hit['item_id']} {hit['part']} ({hit['rule']}, coverage {hit['coverage']:.2f}): {hit['span']}"
 
 
-def _settle(
-    candidates: pl.DataFrame, screen: _Screen, budget_tokens: int, limits: dict[str, Any]
-) -> tuple[Order, pl.DataFrame]:
-    """Choose, read the texts of what was chosen, reject, and choose again until all that is chosen has been read.
+def _settle(candidates: Candidates, screen: _Screen, budget_tokens: int) -> np.ndarray:
+    """Passes over each candidate: choose, read the texts chosen, reject, and choose again until all chosen were read.
 
     Texts are judged in the order of a choice without budget and source cap, from its beginning as far as it is needed.
     What is said of a document therefore depends on those before it only, not on the budget.
     """
-    preference = list(dict.fromkeys(take_in_order(candidates, **{**limits, "source_tokens": None}).doc.tolist()))
-    place = np.empty(candidates.height, dtype=np.int64)
-    place[preference] = np.arange(candidates.height)
-    ids = candidates["doc_id"].to_list()
-    read = 0
+    rejected = np.zeros(len(candidates), dtype=bool)
+    read = np.zeros(len(candidates), dtype=bool)
+    reach = budget_tokens
     while True:
-        alive = np.array([doc_id not in screen.rejected for doc_id in ids], dtype=bool)
-        remaining = candidates.with_columns(pl.Series("place", place)).filter(pl.Series(alive, dtype=pl.Boolean))
-        order = take_in_order(remaining, **limits)
-        wanted = remaining["place"].to_numpy()[order.doc[: order.within(budget_tokens)]]
-        reach = int(wanted.max(initial=-1)) + 1
-        if not screen.needed or reach <= read:
-            return order, remaining
-        reach = min(len(preference), max(reach, 2 * read))
-        screen.look_at([ids[k] for k in preference[read:reach]])
-        read = reach
+        repeats = candidates.passes_within(budget_tokens, rejected)
+        unread = (repeats > 0) & ~read
+        if not screen.needed or not unread.any():
+            return repeats
+        reach *= 2
+        order = candidates.order(reach)
+        preference = order.row[np.sort(np.unique(order.row, return_index=True)[1])]
+        needed = np.flatnonzero(unread[preference])
+        if not order.whole and len(needed) < unread.sum():
+            continue
+        rows = preference[: needed[-1] + 1]
+        rows = rows[~read[rows]]
+        verdicts = screen.look_at(candidates.doc_ids[rows].to_list())
+        read[rows], rejected[rows] = True, verdicts
 
 
 def _chosen(
-    remaining: pl.DataFrame, order: Order, budget_tokens: int, result: Gains, corpus: _Corpus | None
+    table: pl.DataFrame, candidates: Candidates, repeats: np.ndarray, result: Gains, corpus: _Corpus | None
 ) -> pl.DataFrame:
-    repeats = np.bincount(order.doc[: order.within(budget_tokens)], minlength=remaining.height)
-    taken = remaining.with_columns(pl.Series("repeats", repeats, dtype=pl.Int64)).filter(pl.col("repeats") > 0)
+    rows = np.flatnonzero(repeats)
+    taken = table[rows].with_columns(
+        pl.Series("repeats", repeats[rows], dtype=pl.Int64),
+        pl.Series("tie", candidates.tie_breakers(rows, rows), dtype=pl.UInt64),
+    )
     taken = taken.sort(["score", "tie"], descending=[True, False])
-    profile = taken["profile"].to_list()
     strings = pl.List(pl.String)
     taken = taken.with_columns(
         pl.int_range(1, taken.height + 1, dtype=pl.Int64).alias("rank"),
-        pl.Series("category_id", [result.category[k] for k in profile], dtype=pl.String),
-        pl.Series("slice_ids", [result.helped[k] for k in profile], dtype=strings),
-        pl.Series("rule_ids", [result.rules[k] for k in profile], dtype=strings),
+        pl.Series("category_id", result.category, dtype=pl.String).gather(taken["profile"]),
+        pl.Series("slice_ids", result.helped, dtype=strings).gather(taken["profile"]),
+        pl.Series("rule_ids", result.rules, dtype=strings).gather(taken["profile"]),
     )
     if corpus is not None:
         taken = taken.join(corpus.meta.select("doc_id", "shard", "row"), on="doc_id", how="left", maintain_order="left")
@@ -298,18 +316,18 @@ def _chosen(
 
 
 def _dropped(
-    table: pl.DataFrame, rejected: dict[str, tuple[str, str]], remaining: pl.DataFrame, chosen: pl.DataFrame,
+    table: pl.DataFrame, rejected: dict[str, tuple[str, str]], left: pl.DataFrame, chosen: pl.DataFrame,
     source_tokens: int | None,
 ) -> pl.DataFrame:  # fmt: skip
     early = table.filter(pl.col("reason").is_not_null()).select(*DROPPED)
     judged = pl.DataFrame([(d, *why) for d, why in sorted(rejected.items())], schema=DROPPED, orient="row")
     taken = chosen.group_by("source").agg((pl.col("tokens") * pl.col("repeats")).sum().alias("taken"))
-    left = remaining.join(chosen, on="doc_id", how="anti").join(taken, on="source", how="left")
+    late = left.join(judged, on="doc_id", how="anti").join(taken, on="source", how="left")
     full = (
         pl.col("taken").fill_null(0) + pl.col("tokens") > source_tokens if source_tokens is not None else pl.lit(False)
     )
     by_source = full & pl.col("source").is_not_null()
-    late = left.select(
+    late = late.select(
         "doc_id",
         pl.when(by_source).then(pl.lit("source_cap")).otherwise(pl.lit("over_budget")).alias("reason"),
         pl.when(by_source).then(pl.format("source {}", "source")).otherwise(
@@ -325,7 +343,7 @@ def _summary(
 ) -> dict[str, Any]:  # fmt: skip
     read = chosen["tokens"] * chosen["repeats"]
     extra = (1.0 - (-(chosen["repeats"] - 1) / REPEAT_SCALE).exp()) * REPEAT_SCALE
-    home = table.join(chosen, on="doc_id", how="semi").join(chosen.select("doc_id", "repeats"), on="doc_id")
+    home = table.select("doc_id", "home", "tokens").join(chosen.select("doc_id", "repeats"), on="doc_id")
     per_slice = home.group_by("home").agg(pl.len(), (pl.col("tokens") * pl.col("repeats")).sum().alias("total"))
     sums = {row["home"]: row for row in per_slice.iter_rows(named=True)}
     wanted = (quotas(result.shares) * budget_tokens).astype(np.int64) if result.slice_ids else []

@@ -22,70 +22,121 @@ import polars as pl
 QUOTA_POWER = 0.5  # quotas follow the square root of recoverable points, so that small slices are not starved
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """All passes in the order in which they are taken: doc (row of the candidates), number of the pass, tokens."""
-
-    doc: np.ndarray
-    passed: np.ndarray
-    tokens: np.ndarray
-
-    def within(self, budget_tokens: int) -> int:
-        """How many passes fit."""
-        return int(np.searchsorted(np.cumsum(self.tokens), budget_tokens, side="right"))
-
-
-def tie_breaker(doc_ids: pl.Series) -> np.ndarray:
-    """A number per document that depends on its id only, u64."""
-    digests = (hashlib.blake2b(doc_id.encode("utf-8", "replace"), digest_size=8).digest() for doc_id in doc_ids)
-    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
-
-
 def quotas(shares: np.ndarray) -> np.ndarray:
     """The part of the budget that each slice may claim while others want text too; sums to 1."""
     powered = np.asarray(shares, dtype=float) ** QUOTA_POWER
     return powered / powered.sum() if powered.sum() else powered
 
 
-def take_in_order(
-    candidates: pl.DataFrame, *, shares: np.ndarray, max_repeats: int, source_tokens: int | None
-) -> Order:
-    """All passes over the candidates in order, without those that the cap on their source leaves out.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Passes in the order in which they are taken: document (row of the candidates) and tokens of each.
+
+    whole: False if the order goes on with passes that were not worked out.
+    """
+
+    row: np.ndarray
+    tokens: np.ndarray
+    whole: bool
+
+    def within(self, budget_tokens: int) -> int | None:
+        """How many passes fit; None if this much of the order does not tell."""
+        fitting = int(np.searchsorted(np.cumsum(self.tokens), budget_tokens, side="right"))
+        return fitting if self.whole or fitting < len(self.tokens) else None
+
+
+class Candidates:
+    """Documents that may be chosen, each with all the passes that may be made over it.
 
     Args:
-        candidates: score f64 > 0, tokens i64, home (index of a slice), source str?, tie u64.
+        table: doc_id, score f64 > 0, tokens i64 >= 1, home (index of the slice that gains most), source str?.
         shares: of recoverable points, per slice.
-        source_tokens: at most so many tokens of one source, repeats counted; None for no cap. No source, no cap.
+        max_repeats: passes over one document, at most.
+        source_tokens: tokens of one source, repeats counted, at most; None for no cap. No source, no cap.
     """
-    order = _merged(candidates, shares, max_repeats)
-    if source_tokens is None:
-        return order
-    sources = candidates["source"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
-    allowed = (sources[order.doc] == 0) | (_running(order.tokens, sources[order.doc]) <= source_tokens)
-    return Order(order.doc[allowed], order.passed[allowed], order.tokens[allowed])
 
+    def __init__(self, table: pl.DataFrame, *, shares: np.ndarray, max_repeats: int, source_tokens: int | None) -> None:
+        self.doc_ids, self.home = table["doc_id"], table["home"].to_numpy()
+        self.score, self.tokens = table["score"].to_numpy(), table["tokens"].to_numpy()
+        self.quotas, self.max_repeats, self.source_tokens = quotas(shares), max_repeats, source_tokens
+        sources = table["source"].cast(pl.Categorical).to_physical()
+        self._source = sources.cast(pl.Int64).fill_null(-1).to_numpy()
+        self._queues = np.lexsort((-self.score, self.home))  # slice by slice, best first
+        self._tie = np.zeros(len(self.score), dtype=np.uint64)
+        self._has_tie = np.zeros(len(self.score), dtype=bool)
 
-def _merged(candidates: pl.DataFrame, shares: np.ndarray, max_repeats: int) -> Order:
-    count = candidates.height
-    doc = np.tile(np.arange(count), max_repeats)
-    passed = np.repeat(np.arange(1, max_repeats + 1), count)
-    value = candidates["score"].to_numpy()[doc] / passed
-    home, tie = candidates["home"].to_numpy()[doc], candidates["tie"].to_numpy()[doc]
-    queue = np.lexsort((passed, tie, -value, home))
-    doc, passed, home = doc[queue], passed[queue], home[queue]
-    tokens = candidates["tokens"].to_numpy()[doc]
-    finish = _running(tokens, home) / quotas(shares)[home]
-    merged = np.lexsort((passed, tie[queue], finish))
-    return Order(doc[merged], passed[merged], tokens[merged])
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def passes_within(self, budget_tokens: int, rejected: np.ndarray) -> np.ndarray:
+        """How often each candidate is read under the budget; those marked `rejected` (bool) are passed over."""
+        reach = 2 * budget_tokens  # the cap on sources uses some up
+        while True:
+            order = self._capped(self.order(reach, rejected))
+            fitting = order.within(budget_tokens)
+            if fitting is not None:
+                return np.bincount(order.row[:fitting], minlength=len(self))
+            reach *= 4
+
+    def order(self, tokens: int, rejected: np.ndarray | None = None) -> Order:
+        """The order of all passes, without the cap on sources; of each slice's queue at least the first `tokens`.
+
+        Working out no more than that keeps ten million candidates cheap: a queue is cut below the score at which its
+        first passes alone reach `tokens`, and the merged order where the first of the cut queues ends.
+        """
+        rows = self._queues if rejected is None else self._queues[~rejected[self._queues]]
+        rows, least = self._front(rows, tokens)
+        row, passed = np.repeat(rows, self.max_repeats), np.tile(np.arange(1, self.max_repeats + 1), len(rows))
+        value = self.score[row] / passed
+        kept = value >= least[self.home[row]]
+        row, passed, value = row[kept], passed[kept], value[kept]
+        home, tie = self.home[row], self.tie_breakers(rows, row)
+        queue = np.lexsort((passed, tie, -value, home))
+        row, passed, home, tie = row[queue], passed[queue], home[queue], tie[queue]
+        finish = _running(self.tokens[row], home) / self.quotas[home]
+        merged = np.lexsort((passed, tie, finish))
+        cut = np.isfinite(least)
+        if cut.any():
+            ends = np.flatnonzero(np.diff(home, append=-1))
+            known = finish[ends][cut[home[ends]]].min()
+            merged = merged[: np.searchsorted(finish[merged], known, side="right")]
+        return Order(row[merged], self.tokens[row[merged]], not cut.any())
+
+    def tie_breakers(self, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """A number for each `wanted` candidate (all among `rows`) that depends on its doc_id only, u64."""
+        fresh = rows[~self._has_tie[rows]]
+        digests = (
+            hashlib.blake2b(doc_id.encode("utf-8", "replace"), digest_size=8).digest() for doc_id in self.doc_ids[fresh]
+        )
+        self._tie[fresh] = np.frombuffer(b"".join(digests), dtype=">u8")
+        self._has_tie[fresh] = True
+        return self._tie[wanted]
+
+    def _front(self, rows: np.ndarray, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best rows of each queue, `tokens` tokens or more, and the least score that is complete (-inf: all)."""
+        home, score = self.home[rows], self.score[rows]
+        before = _running(self.tokens[rows], home) - self.tokens[rows]
+        beyond = np.flatnonzero(before >= tokens)
+        least = np.full(len(self.quotas), -np.inf)
+        if len(beyond):
+            first = beyond[np.flatnonzero(np.diff(home[beyond], prepend=-1))]  # of each queue that is long enough
+            least[home[first]] = score[first - 1]
+        return rows[score >= least[home]], least
+
+    def _capped(self, order: Order) -> Order:
+        if self.source_tokens is None:
+            return order
+        source = self._source[order.row]
+        kept = (source < 0) | (_running(order.tokens, source) <= self.source_tokens)
+        return Order(order.row[kept], order.tokens[kept], order.whole)
 
 
 def _running(tokens: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Sum of tokens so far within each group, in the order given."""
     by_group = np.argsort(group, kind="stable")
     sums = np.cumsum(tokens[by_group])
-    first = np.flatnonzero(np.diff(group[by_group], prepend=-1))
+    first = np.flatnonzero(np.diff(group[by_group], prepend=-2))
     before = np.concatenate(([0], sums))[first]
-    lengths = np.diff(np.append(first, len(group)))
     result = np.empty(len(group), dtype=np.int64)
-    result[by_group] = sums - np.repeat(before, lengths)
+    result[by_group] = sums - np.repeat(before, np.diff(np.append(first, len(group))))
     return result
