@@ -7,6 +7,8 @@ The names below are what users may rely on; what is not listed may change. They 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 _HOME = {
@@ -47,3 +49,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """Steps and their functions share a name: `annotator.rank` is the function, `annotator.rank` the module it lives in.
+
+    Importing a submodule sets it as an attribute of its package, which would hide the function; such names are left to
+    `__getattr__`. `from annotator.rank import Ranking` works as ever.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOME):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

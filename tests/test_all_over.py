@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
@@ -67,6 +67,7 @@ def test_a_loss_in_one_operation_is_still_found_by_contrast():
     assert found.summary["question"] == "worse_than_reference"
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_agrees_with_statsmodels(p):
     """Adjusted p-values, for any number of tests and with ties."""

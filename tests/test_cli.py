@@ -60,7 +60,8 @@ def test_a_closed_pipe_is_not_an_error():
 def test_the_public_names_are_listed_once_and_exist():
     """`annotator.__all__` is what users may rely on."""
     assert annotator.__all__ == sorted(set(annotator.__all__))
-    for name in annotator.__all__:
+    for name in [*annotator.__all__, *annotator.__all__]:  # twice: importing a submodule must not hide its function
+        assert callable(getattr(annotator, name)), name
         assert getattr(annotator, name).__doc__, name
 
 

@@ -33,7 +33,7 @@ FLOORS = [
     {"mapping", "rule_findings", "categories", "affinity", "match"},
     {"ngrams", "quoted", "decontaminate", "near_duplicates", "gain", "selection", "rank", "export"},
     {"effects", "passing", "verify", "report"},
-    {"loop", "cli", "__init__", "__main__"},
+    {"settings", "loop", "cli", "__init__", "__main__"},
 ]
 FLOOR_OF = {name: height for height, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
