@@ -28,11 +28,11 @@ def _parse_arms(_context: click.Context, _option: click.Parameter, pairs: Sequen
 @click.option("--labels", "labels_path", required=True, metavar="FILE", help="Their labels (annotator label).")
 @click.option("--before", required=True, multiple=True, metavar="INPUT", help="Outputs before the change.")
 @click.option(
-    "--after", required=True, multiple=True, metavar="INPUT", help="Outputs after it; several runs are seeds."
+    "--after", required=True, multiple=True, metavar="INPUT", help="Outputs after it; several runs: seeds."
 )
 @click.option("--slices", "slices_path", required=True, metavar="FILE", help="The slices the change was aimed at.")
 @click.option("--control", "controls", multiple=True, metavar="NAME=INPUT", callback=_parse_arms,
-              help="Outputs after another change from the same start, e.g. random=r1.jsonl; may be repeated.")  # fmt: skip
+              help="Outputs after another change from the same start: random=r1.jsonl; repeatable.")  # fmt: skip
 @click.option("--metric", default="mean", show_default=True, help="mean, or pass@K.")
 @click.option("--margin", default=0.02, show_default=True, help="A loss elsewhere up to this rate is no loss.")
 @click.option("--out", "-o", default="verification.json", show_default=True, metavar="FILE", help="Where to write it.")
