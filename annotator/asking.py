@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from annotator.budget import Budget, Price
@@ -26,6 +26,8 @@ from annotator.tally import Tally
 _OPEN_WINDOWS = 16
 _COMMIT_EVERY_S = 0.02
 _PROGRESS_EVERY_S = 0.2
+_REVISIT_EVERY_S = 0.2
+_CLAIMED_AT_ONCE = 64
 # So many records in a row without one answer in between: the endpoint is down, not the records odd.
 _FAILURES_IN_A_ROW = 16
 _ENDPOINT_REASONS = {"connection", "timeout", "server_error", "bad_response", "rate_limited"}
@@ -65,7 +67,9 @@ class Asking:
         self._tally, self._finish, self._progress = tally, finish, progress
         self._stopped: str | None = None
         self._followers: dict[str, list[tuple[Window, int]]] = {}
+        self._elsewhere: dict[str, tuple[Window, int]] = {}  # asked for by another process
         self._answered: list[tuple[_Job, Reply]] = []
+        self._given_up: list[str] = []
         self._asked = self._replies = self._in_flight = self._failures_in_a_row = 0
         self._reserved = Usage()
         self._forecast_input = 0  # what was expected of the requests that have been answered
@@ -94,7 +98,7 @@ class Asking:
         # Twice as many workers as places at the gate: one that waits out a back-off holds nobody up.
         workers = [asyncio.create_task(self._work()) for _ in range(2 * self._judge.pace.concurrency)]
         tasks = [asyncio.create_task(self._produce(windows, len(workers))), *workers]
-        helpers = [asyncio.create_task(self._commit_in_groups()), asyncio.create_task(self._report())]
+        helpers = [asyncio.create_task(each()) for each in (self._commit_in_groups, self._report, self._revisit)]
         try:
             await self._wait(tasks, helpers)
         finally:
@@ -135,9 +139,11 @@ class Asking:
             await self._look_up(window)
             if not window.ids:
                 self._write(window)
-            for place, outcome in enumerate(window.outcomes):
-                if outcome is None:
-                    await self._line_up(window, place)
+            unknown = [(window, place) for place, outcome in enumerate(window.outcomes) if outcome is None]
+            for start in range(0, len(unknown), _CLAIMED_AT_ONCE):
+                await self._line_up(unknown[start : start + _CLAIMED_AT_ONCE])
+        while self._elsewhere and self._stopped is None:
+            await asyncio.sleep(_REVISIT_EVERY_S)
         for _ in range(workers):
             await self._queue.put(None)
 
@@ -149,14 +155,48 @@ class Asking:
             if answer is not None:
                 self._settle(window, place, Labelled(answer, cached=True))
 
-    async def _line_up(self, window: Window, place: int) -> None:
-        key = window.keys[place]
-        if key in self._followers:  # the very same text is being asked for already
-            self._followers[key].append((window, place))
-            return
-        self._followers[key] = []
-        user = self._judge.prompt.user(window.texts[place])
-        await self._queue.put(_Job(window, place, key, user))
+    async def _line_up(self, records: Sequence[tuple[Window, int]]) -> None:
+        fresh = {}
+        for window, place in records:
+            key = window.keys[place]
+            if key in self._followers:  # the very same text is being asked for already
+                self._followers[key].append((window, place))
+            else:
+                self._followers[key] = []
+                fresh[key] = window, place
+        await self._claim(fresh)
+
+    async def _claim(self, records: dict[str, tuple[Window, int]]) -> None:
+        """Line up records that no other process asks for; settle those answered meanwhile; put the others off."""
+        theirs, answers = await self._in_thread("store", self._claim_in_store, list(records))
+        for (key, (window, place)), answer in zip(records.items(), answers, strict=True):
+            if answer is not None:
+                self._settle_with_followers(key, window, place, Labelled(answer, cached=True))
+                self._elsewhere.pop(key, None)
+            elif key in theirs:
+                self._elsewhere[key] = window, place
+            else:
+                await self._queue.put(_Job(window, place, key, self._judge.prompt.user(window.texts[place])))
+                self._elsewhere.pop(key, None)
+
+    def _claim_in_store(self, keys: list[str]) -> tuple[set[str], list[Answer | None]]:
+        if self._cache is None:
+            return set(), [None] * len(keys)
+        theirs = self._cache.claims.take(keys)
+        # Looked up after the claim: whoever had it before may have answered since this process looked first.
+        answers = self._cache.get_many(keys)
+        self._cache.claims.release(
+            [key for key, answer in zip(keys, answers, strict=True) if answer is not None and key not in theirs]
+        )
+        return theirs, answers
+
+    async def _revisit(self) -> None:
+        """Look again after records that another process asks for: answered by now, or given up, or its owner dead."""
+        while True:
+            await asyncio.sleep(_REVISIT_EVERY_S)
+            records = list(self._elsewhere.items())
+            for start in range(0, len(records), _CLAIMED_AT_ONCE):
+                await self._claim(dict(records[start : start + _CLAIMED_AT_ONCE]))
 
     async def _work(self) -> None:
         while (job := await self._queue.get()) is not None:
@@ -208,9 +248,9 @@ class Asking:
             raise self._service_failure(failure)
         spent = (usage.requests, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
         outcome = Failure(failure.reason, failure.detail, failure.http_status, spent)
-        self._settle(job.window, job.place, outcome)
-        for window, place in self._followers.pop(job.key):
-            self._settle(window, place, outcome)
+        self._settle_with_followers(job.key, job.window, job.place, outcome)
+        self._given_up.append(job.key)
+        self._news.set()
 
     def _service_failure(self, failure: Unanswered) -> ServiceFailure:
         status = f" ({failure.http_status})" if failure.http_status else ""
@@ -230,21 +270,31 @@ class Asking:
 
     async def _commit(self) -> None:
         group, self._answered = self._answered, []
-        if not group:
+        given_up, self._given_up = self._given_up, []
+        if not group and not given_up:
             return
         answers = [(job, _answer(reply)) for job, reply in group]
         if self._cache is not None:
+            rows = [(job.key, answer) for job, answer in answers]
             try:
-                await asyncio.shield(
-                    self._in_thread("store", self._cache.put_many, [(job.key, answer) for job, answer in answers])
-                )
+                await asyncio.shield(self._in_thread("store", self._store, rows, given_up))
             except asyncio.CancelledError:  # the write goes on in its thread; the last commit waits behind it
                 self._answered = group + self._answered
                 raise
         for job, answer in answers:
-            self._settle(job.window, job.place, Labelled(answer, cached=False))
-            for window, place in self._followers.pop(job.key):
-                self._settle(window, place, Labelled(answer, cached=True))
+            self._settle_with_followers(job.key, job.window, job.place, Labelled(answer, cached=False))
+
+    def _store(self, rows: list[tuple[str, Answer]], given_up: list[str]) -> None:
+        assert self._cache is not None
+        if rows:
+            self._cache.put_many(rows)
+        self._cache.claims.release([*(key for key, _ in rows), *given_up])
+
+    def _settle_with_followers(self, key: str, window: Window, place: int, outcome: Labelled | Failure) -> None:
+        self._settle(window, place, outcome)
+        shared = replace(outcome, cached=True) if isinstance(outcome, Labelled) else outcome
+        for following, at in self._followers.pop(key):
+            self._settle(following, at, shared)
 
     def _settle(self, window: Window, place: int, outcome: Labelled | Failure) -> None:
         window.outcomes[place] = outcome

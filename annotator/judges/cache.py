@@ -26,6 +26,7 @@ import zstandard
 from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
 
 from annotator.errors import BadInput
+from annotator.judges.claims import Claims
 from annotator.tables import write_whole
 
 _FOLDER = "answers"
@@ -108,6 +109,7 @@ class _PlainDisk(diskcache.Disk):
 class AnswerCache:
     """The answers under a cache folder. Not for the event loop: every call may wait for the disk.
 
+    claims: what this process is about to ask for, so that others that share the folder do not.
     notes: what the user should be told, such as a damaged database that was set aside.
     rejected: rows met that were no valid answers to their key.
 
@@ -123,6 +125,7 @@ class AnswerCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._open()
+                self.claims = Claims(self.folder)
         except (OSError, sqlite3.OperationalError) as error:
             raise BadInput(
                 f"this cache folder cannot be used ({error})",
@@ -208,7 +211,8 @@ class AnswerCache:
                 self._cache.set(key, row, tag=model)
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, and give up what this process has claimed."""
+        self.claims.close()
         self._cache.close()
 
 

@@ -184,8 +184,8 @@ class ChatJudge:
                 api_key=self._key, base_url=self.base_url, max_retries=0, timeout=timeout, http_client=self._http
             )
             self._address = httpx2.URL(f"{self.base_url}/chat/completions")
-            both = self._client.default_headers.items() | self._client.auth_headers.items()
-            headers = {name: value for name, value in both if isinstance(value, str)}
+            both = {**self._client.default_headers, **self._client.auth_headers}
+            headers = {name: value for name, value in both.items() if isinstance(value, str)}
             self._headers = httpx2.Headers(headers | {"content-type": "application/json"})
         return self._http, self._httpx2.Request("POST", self._address, headers=self._headers, content=content)
 
