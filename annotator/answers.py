@@ -157,8 +157,10 @@ def _value(raw: str, gold: Gold, *, alone: bool = False) -> str | None:
             match = _NUMBER.search(raw.replace("\\!", ""))
             number = _as_number(match[0]) if match else None
         return number
-    plain = _plain(raw)
-    return plain if (plain or raw) and len(raw.split()) <= _WORDS_IN_ANSWER else None
+    most = _WORDS_IN_ANSWER
+    if alone:  # a sentence that was cut short is no answer to a question of yes or no
+        most = min(most, max(2, 2 * max(len(accepted.split()) for accepted in gold.accepted)))
+    return _plain(raw) if raw and len(raw.split()) <= most else None
 
 
 def matches(value: str, gold: Gold) -> bool:

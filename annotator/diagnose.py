@@ -71,9 +71,15 @@ def diagnose(
     pair = _pair(items, here, there, common, bootstraps, progress)
     drop = pair.interval()
     comparable = np.isin(np.array(common), ids.to_numpy())
-    findings = [look(cause, pair, compared, comparable, drop["estimate"]) for cause in CAUSES]
+    findings = [look(cause, pair, compared, comparable, drop["estimate"]) for cause in CAUSES[: len(INCOMPARABLE)]]
+    if comparable.sum() >= FEWEST_ITEMS and not comparable.all():
+        # The other causes are looked for where prompts and documents agree, or a changed target would look like one.
+        pair, common = pair.restricted(comparable), [item_id for item_id, same in zip(common, comparable) if same]
+        comparable = np.ones(len(common), dtype=bool)
+    own = pair.interval()["estimate"]
+    findings += [look(cause, pair, compared, comparable, own) for cause in CAUSES[len(INCOMPARABLE) :]]
     leading = next((found for found in findings if found.explains), None)
-    left, residual = _residual(pair, findings, leading, comparable)
+    left, residual = _residual(pair, findings, leading)
     shape = _shape(items, labels, common, left)
     texts = all(seen["response"].is_not_null().mean() >= 0.5 for seen in (pair.here, pair.reference))
     verdict, cause, why = _verdict(findings, leading, drop, residual, shape, texts)
@@ -124,9 +130,9 @@ def _pair(items, here, there, common, bootstraps, progress) -> Pair:
     return Pair(seen, theirs, joined.clusters, weights)
 
 
-def _residual(pair: Pair, findings: list[Finding], leading: Finding | None, comparable: np.ndarray):
+def _residual(pair: Pair, findings: list[Finding], leading: Finding | None):
     """Per-item drop that is left when what was found is undone, and its interval over the items that remain."""
-    undone = [found for found in findings if found.triggered and found.marks is not None]
+    undone = [found for found in findings if found.triggered and found.marks and found.cause.id not in INCOMPARABLE]
     rule = leading.rule if leading and leading.rule else _best_rule(undone)
     masks = []
     for at, seen in enumerate((pair.here, pair.reference)):

@@ -11,7 +11,7 @@ import polars as pl
 from annotator.causes import INCOMPARABLE, Cause, Marks
 from annotator.outcomes import rounded
 from annotator.recovery import Pair
-from annotator.rescore import item_means
+from annotator.rescore import item_means, item_numbers
 
 RISE = 0.10  # how much more frequent a sign must be than in the reference run
 RECOVERED = 0.5  # the share of the drop that a cause must explain, at the lower end of its interval
@@ -90,14 +90,8 @@ def _look_at_settings(cause: Cause, pair: Pair, compared: dict[str, Any], compar
     if not triggered or not enough or forbidding:
         return Finding(cause, triggered, found)
     unlike = ~comparable
-    marks = tuple(_of_items(seen, unlike) for seen in (pair.here, pair.reference))
+    marks = tuple(unlike[item_numbers(seen)] for seen in (pair.here, pair.reference))
     return Finding(cause, True, found, pair.recovered_without(*marks), marks)
-
-
-def _of_items(seen: pl.DataFrame, chosen: np.ndarray) -> Marks:
-    ids = seen["item_id"]
-    number = (ids != ids.shift(1)).fill_null(value=True).cast(pl.Int64).cum_sum().to_numpy() - 1
-    return chosen[number]
 
 
 def _look_at_templates(cause: Cause, pair: Pair) -> Finding:

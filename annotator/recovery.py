@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotator.rescore import item_means
+from annotator.rescore import item_means, item_numbers
 from annotator.scores import Floats, paired_change
 
 
@@ -26,6 +26,12 @@ class Pair:
     reference: pl.DataFrame
     clusters: NDArray[np.integer] | None
     resamples: Floats
+
+    def restricted(self, kept: NDArray[np.bool_]) -> Pair:
+        """The same for some of the items."""
+        frames = [seen.filter(pl.Series(kept[item_numbers(seen)])) for seen in (self.here, self.reference)]
+        clusters = None if self.clusters is None else np.unique(self.clusters[kept], return_inverse=True)[1]
+        return Pair(*frames, clusters, self.resamples[:, kept])
 
     def drop(self, rule: str = "as_logged") -> Floats:
         """Reference minus this run for each item, under a rule."""

@@ -263,6 +263,12 @@ def rates(seen: pl.DataFrame, sign: str) -> np.ndarray:
     return item_means(seen, seen[sign].cast(pl.Float64).to_numpy())
 
 
+def item_numbers(seen: pl.DataFrame) -> np.ndarray:
+    """Number of each output's item, 0 for the first (`seen` is sorted by item)."""
+    ids = seen["item_id"]
+    return (ids != ids.shift(1)).fill_null(value=True).cast(pl.Int64).cum_sum().to_numpy() - 1
+
+
 def item_means(seen: pl.DataFrame, values: np.ndarray) -> np.ndarray:
     """Mean of a per-output value for each item, in item order (`seen` is sorted by item)."""
     ids = seen["item_id"]
