@@ -14,7 +14,7 @@ FLOORS = [
     {"taxonomy", "taxonomy_diff", "schema"},
     {"tables", "readers", "prompts", "excerpt"},
     {"judges"},
-    {"budget", "label", "batch", "asking", "predicting", "parts", "rows", "tally", "estimate", "retry"},
+    {"budget", "label", "batch", "batch_files", "asking", "predicting", "parts", "rows", "tally", "estimate", "retry"},
     {
         "coefficients",
         "agreement",

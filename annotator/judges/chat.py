@@ -85,7 +85,7 @@ class ChatJudge:
         self._build_wire()
 
     def _build_wire(self) -> None:
-        self._wire = Wire(
+        self.wire = Wire(
             model=self.model,
             system=self.prompt.system,
             form=self.form,
@@ -110,10 +110,31 @@ class ChatJudge:
                 self._judge_strategy(wire.strategy, valid=False)
                 continue
             self._judge_strategy(wire.strategy, valid=True)
-            model = str(answer.get("model") or self.model)
-            finish = str(answer["choices"][0].get("finish_reason") or "stop")
-            return Reply(label=label, model=model, strategy=wire.strategy, usage=usage, finish_reason=finish)
+            return self._reply(answer, label, wire.strategy, usage)
         raise Unanswered(last.reason, redact(last.complaint, self._key), http_status=200, usage=usage)
+
+    def reply_of(self, answer: dict[str, Any]) -> Reply:
+        """The reply in a chat completion that came by another way, such as a batch file.
+
+        Raises:
+            Unanswered, InvalidAnswer: there is no valid label in it.
+        """
+        if not isinstance(answer.get("choices"), list):
+            raise Unanswered("bad_response", "not a chat completion")
+        usage = Usage(requests=1)
+        _count(answer, usage)
+        return self._reply(answer, self._read(answer, usage), self.wire.strategy, usage)
+
+    def _reply(self, answer: dict[str, Any], label: dict[str, Any], strategy: str, usage: Usage) -> Reply:
+        model = str(answer.get("model") or self.model)
+        finish = str(answer["choices"][0].get("finish_reason") or "stop")
+        return Reply(label=label, model=model, strategy=strategy, usage=usage, finish_reason=finish)
+
+    def open_files_client(self) -> Any:
+        """A synchronous client of the same endpoint, for its files and batches."""
+        import openai
+
+        return openai.OpenAI(api_key=self._key, base_url=self.base_url, timeout=self.pace.timeout_s)
 
     async def _send(self, user: str, complaint: str, growth: int, usage: Usage) -> tuple[Wire, dict[str, Any]]:
         """One answered request, after as many tries as the pace allows; the wire it went by, and the parsed body."""
@@ -124,7 +145,7 @@ class ChatJudge:
 
     async def _once(self, user: str, complaint: str, growth: int, usage: Usage) -> tuple[Wire, dict[str, Any]]:
         while True:
-            wire = self._wire
+            wire = self.wire
             reserved = self.fixed_tokens + token_estimate(user) + int(self._output_tokens)
             started = await self.gate.enter(reserved)
             content = wire.body(user, complaint=complaint, growth=growth)
@@ -234,7 +255,7 @@ class ChatJudge:
 
     def _adapt(self, wire: Wire, fault: Fault) -> bool:
         """Whether the request should be sent again in another form, because the endpoint does not know this one."""
-        if wire is not self._wire:
+        if wire is not self.wire:
             return fault.reason in ("rejected", "server_error")  # refused in a form that was given up in the meantime
         unproven = not self._outcomes[wire.strategy, True]
         if fault.reason not in ("rejected", "server_error") or not unproven:

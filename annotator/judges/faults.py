@@ -32,6 +32,10 @@ REASONS = {
     "unauthorized": "wrong or missing key (401)",
     "forbidden": "the key may not do this (403)",
     "not_found": "no such model or path (404)",
+    "batch_pending": "the batch that holds the record has not ended",
+    "batch_expired": "the batch ended before the record's turn",
+    "batch_error": "the batch runner failed at the record",
+    "batch_missing": "no batch result holds the record",
     "quota": "the account's quota is used up",
 }
 
