@@ -87,7 +87,7 @@ def rank(
     screen = _Screen(corpus, items, slices, near_duplicates, progress)
     repeats = _settle(candidates, screen, budget_tokens)
     chosen = _chosen(open_to_choice, candidates, repeats, result, corpus if locate else None)
-    dropped = _dropped(table, screen.rejected, open_to_choice.filter(pl.Series(repeats == 0)), chosen, cap)
+    dropped = _dropped(table, screen.rejected, chosen, cap)
     summary = _summary(chosen, dropped, table, result, screen, budget_tokens, corpus)
     return Ranking(chosen, dropped, summary)
 
@@ -129,12 +129,10 @@ class _Corpus:
                 raise BadInput("no documents", where=", ".join(map(str, self.documents)))
             return pl.concat(frames)
         frame = self.documents.drop("text", strict=False)
-        if frame["doc_id"].is_duplicated().any():
+        if frame["doc_id"].n_unique() < frame.height:
             raise BadInput("a doc_id is there twice", where="documents", remedy="Ids must be unique.")
-        kinds = {"source": pl.String, "lang": pl.String, "tokens": pl.Int64, "shard": pl.String, "row": pl.Int64}
-        return frame.with_columns(
-            pl.lit(None, dtype=dtype).alias(name) for name, dtype in kinds.items() if name not in frame.columns
-        )
+        missing = [name for name in ("source", "tokens") if name not in frame.columns]
+        return frame.with_columns(pl.lit(None, dtype=UPSAMPLE[name]).alias(name) for name in missing)
 
     def texts(self, doc_ids: Collection[str]) -> Any:
         """Batches of doc_id and text."""
@@ -151,9 +149,8 @@ def _scored(
     found = profiles(labels, rules=rules, documents=corpus.meta if set(rules.extra_columns) - set(LABELS) else None)
     result = gains(matches, found, rules)
     labelled = found.documents.select("doc_id", "profile", "quality", "confidence", pl.lit(True).alias("labelled"))
-    table = corpus.meta.select("doc_id", "source", "lang", "tokens").join(
-        labelled, on="doc_id", how="left", maintain_order="left"
-    )
+    columns = ["doc_id", "source", "tokens", *(["lang"] if languages else [])]
+    table = corpus.meta.select(columns).join(labelled, on="doc_id", how="left", maintain_order="left")
     if labelled.height and table["labelled"].null_count() == table.height:
         what = f"none of {labelled.height:,} labels belongs to one of {table.height:,} documents"
         raise BadInput(what, where="--document-labels", remedy="Label these documents, or name the id with --column.")
@@ -171,7 +168,9 @@ def _scored(
     gain = of_profile(result.gain, 0.0)
     score = np.round(gain * worth * sure, 9)
     guarded = of_profile(np.array([guard is not None for guard in found.guards], dtype=bool), False)
-    foreign = table["lang"].is_in(sorted(languages)).not_().fill_null(False).to_numpy() if languages else ~known & known
+    foreign = np.zeros(len(known), dtype=bool)
+    if languages:
+        foreign = (~table["lang"].is_in(sorted(languages))).fill_null(False).to_numpy()
     verdict = np.select([~known, guarded, gain <= 0, foreign, worth <= 0, score <= 0], range(1, 7), 0)
     return _reasoned(table, verdict, found.guards).with_columns(
         pl.Series("score", score), pl.Series("home", of_profile(result.home, -1), dtype=pl.Int64)
@@ -191,12 +190,12 @@ def _reasoned(table: pl.DataFrame, verdict: np.ndarray, guards: list[str | None]
     )
     detail = (
         pl.when(pl.col("verdict") == 2).then(pl.format("guard {}", "guard"))
-        .when(pl.col("verdict") == 4).then(pl.format("language {}", "lang"))
+        .when(pl.col("verdict") == 4).then(pl.format("language {}", "lang" if "lang" in table.columns else "detail"))
         .when(pl.col("verdict") == 5).then(pl.format("quality {}", "quality"))
         .otherwise("detail")
     )  # fmt: skip
-    return table.with_columns(detail.alias("detail")).drop(
-        "verdict", "guard", "lang", "quality", "confidence", "labelled"
+    return table.with_columns(detail.alias("detail")).select(
+        "doc_id", "source", "tokens", "profile", "reason", "detail"
     )
 
 
@@ -316,25 +315,27 @@ def _chosen(
 
 
 def _dropped(
-    table: pl.DataFrame, rejected: dict[str, tuple[str, str]], left: pl.DataFrame, chosen: pl.DataFrame,
-    source_tokens: int | None,
-) -> pl.DataFrame:  # fmt: skip
-    early = table.filter(pl.col("reason").is_not_null()).select(*DROPPED)
-    judged = pl.DataFrame([(d, *why) for d, why in sorted(rejected.items())], schema=DROPPED, orient="row")
-    taken = chosen.group_by("source").agg((pl.col("tokens") * pl.col("repeats")).sum().alias("taken"))
-    late = left.join(judged, on="doc_id", how="anti").join(taken, on="source", how="left")
-    full = (
-        pl.col("taken").fill_null(0) + pl.col("tokens") > source_tokens if source_tokens is not None else pl.lit(False)
+    table: pl.DataFrame, rejected: dict[str, tuple[str, str]], chosen: pl.DataFrame, source_tokens: int | None
+) -> pl.DataFrame:
+    """`table` is in order of doc_id, and so is what comes of it: sorting ten million rows again would double memory."""
+    gone = pl.Series([*rejected, *chosen["doc_id"]], dtype=pl.String)
+    taken = chosen.group_by("source").agg((pl.col("tokens") * pl.col("repeats")).sum())
+    full = pl.lit(False)
+    if source_tokens is not None:
+        so_far = pl.col("source").replace_strict(taken["source"], taken["tokens"], default=0, return_dtype=pl.Int64)
+        full = pl.col("source").is_not_null() & (so_far + pl.col("tokens") > source_tokens)
+    late = pl.when(full).then(pl.lit("source_cap")).otherwise(pl.lit("over_budget"))
+    why = (
+        pl.when(full).then(pl.format("source {}", "source")).otherwise(pl.format("score {}", pl.col("score").round(4)))
     )
-    by_source = full & pl.col("source").is_not_null()
-    late = late.select(
+    is_late = pl.col("reason").is_null()
+    left = table.filter(~pl.col("doc_id").is_in(gone.implode())).select(
         "doc_id",
-        pl.when(by_source).then(pl.lit("source_cap")).otherwise(pl.lit("over_budget")).alias("reason"),
-        pl.when(by_source).then(pl.format("source {}", "source")).otherwise(
-            pl.format("score {}, {} tokens", pl.col("score").round(4), "tokens")
-        ).alias("detail"),
-    )  # fmt: skip
-    return pl.concat([early, judged, late]).sort("doc_id")
+        pl.when(is_late).then(late).otherwise("reason").alias("reason"),
+        pl.when(is_late).then(why).otherwise("detail").alias("detail"),
+    )
+    judged = pl.DataFrame([(d, *why) for d, why in sorted(rejected.items())], schema=DROPPED, orient="row")
+    return left.merge_sorted(judged, key="doc_id")
 
 
 def _summary(

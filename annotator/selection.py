@@ -79,10 +79,10 @@ class Candidates:
             reach *= 4
 
     def order(self, tokens: int, rejected: np.ndarray | None = None) -> Order:
-        """The order of all passes, without the cap on sources; of each slice's queue at least the first `tokens`.
+        """The order of all passes, without the cap on sources; its first `tokens` tokens at least, if no queue ends.
 
         Working out no more than that keeps ten million candidates cheap: a queue is cut below the score at which its
-        first passes alone reach `tokens`, and the merged order where the first of the cut queues ends.
+        first passes alone reach the slice's quota of `tokens`, and the merged order where the first of them ends.
         """
         rows = self._queues if rejected is None else self._queues[~rejected[self._queues]]
         rows, least = self._front(rows, tokens)
@@ -113,10 +113,10 @@ class Candidates:
         return self._tie[wanted]
 
     def _front(self, rows: np.ndarray, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best rows of each queue, `tokens` tokens or more, and the least score that is complete (-inf: all)."""
+        """The best rows of each queue, by its quota of `tokens` or more, and the least score complete (-inf: all)."""
         home, score = self.home[rows], self.score[rows]
         before = _running(self.tokens[rows], home) - self.tokens[rows]
-        beyond = np.flatnonzero(before >= tokens)
+        beyond = np.flatnonzero(before > tokens * self.quotas[home])
         least = np.full(len(self.quotas), -np.inf)
         if len(beyond):
             first = beyond[np.flatnonzero(np.diff(home[beyond], prepend=-1))]  # of each queue that is long enough

@@ -100,7 +100,7 @@ def test_every_dropped_document_says_why():
     assert found.dropped.rows() == [
         ("failed", "off_slice", "no usable label"),
         ("french", "off_slice", "language fr"),
-        ("late", "over_budget", "score 0.9, 100 tokens"),
+        ("late", "over_budget", "score 0.9"),
         ("none", "off_slice", "no usable label"),
         ("novel", "off_slice", "no matched slice"),
         ("poor", "low_quality", "quality 2"),
