@@ -56,7 +56,7 @@ def test_failed_and_expired_lines_are_named_and_submitted_again_alone(tmp_path):
         first, summary = collected(tmp_path, judge, items)
         server.configure(Faults())
         entries = submit([items], judge=judge, ledger=tmp_path / "ledger", cache_dir=tmp_path / "cache")
-        second, whole = collected(tmp_path, judge, items)
+        _, whole = collected(tmp_path, judge, items)
         lines = server.stats().batch_lines
 
     assert summary.failed == 60 - first.answers > 10
@@ -92,7 +92,8 @@ def answer_lines(requests, answers):
         body = {"model": "m", "choices": [{"finish_reason": "stop", "message": {"content": json.dumps(answers)}}]}
         line = {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
         if k == 0:
-            line |= {"response": {"status_code": 400, "body": None}, "error": {"message": "too many tokens", "code": 400}}
+            error = {"message": "too many tokens", "code": 400}
+            line |= {"response": {"status_code": 400, "body": None}, "error": error}
         if k == 1:
             line |= {"response": None, "error": "engine died"}
         if k == 2:
@@ -133,5 +134,6 @@ def test_a_line_that_is_no_result_is_named(tmp_path):
     items = write_items(tmp_path / "items.jsonl", 1)
     (tmp_path / "r.jsonl").write_text("{}\n")
     judge = judge_at("http://127.0.0.1:9/v1")
+    file, out = tmp_path / "r.jsonl", tmp_path / "l.parquet"
     with pytest.raises(BadInput, match=r"r\.jsonl:1: this line is no batch result"):
-        from_file([tmp_path / "r.jsonl"], [items], out=tmp_path / "l.parquet", judge=judge, cache_dir=tmp_path / "cache")
+        from_file([file], [items], out=out, judge=judge, cache_dir=tmp_path / "cache")
