@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "Run the whole loop on the bundled example, offline.",
     "run": "Run the whole loop from one settings file; resumable.",
     "label": "Label items or documents with a judge.",
+    "batch": "Label through batch files: half the price, within a day.",
     "slices": "Find the capability slices that really fail.",
     "diagnose": "Say whether training data can be the cause at all.",
     "categories": "Show a labelled corpus as a table of categories.",

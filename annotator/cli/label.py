@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
 
-from annotator.cli.common import (
-    ProgressLine,
-    column_option,
-    emit,
-    output_options,
-    print_table,
-    stdin_as_file,
-    taxonomy_option,
-)
+from annotator.cli.common import ProgressLine, column_option, emit, output_options, print_table, stdin_as_file
+from annotator.cli.judging import chosen_judge, judge_options
 
 
 @click.command("label")
@@ -23,25 +15,11 @@ from annotator.cli.common import (
 @click.option(
     "--out", "-o", required=True, metavar="PATH", help="Label table to write, or a folder: one table a shard."
 )
-@click.option("--kind", type=click.Choice(["item", "document"]), required=True, help="What the records are.")
-@click.option("--judge", "spec", default="embedded", show_default=True, metavar="SPEC",
-              help="embedded, student:PATH, openai:MODEL, or instructor:PROVIDER/MODEL.")  # fmt: skip
-@click.option("--base-url", metavar="URL", help="Any OpenAI-compatible endpoint (default: OPENAI_BASE_URL, or OpenAI).")
-@click.option("--prompt", "prompt_path", metavar="FILE", help="Your own prompt template for this side.")
-@click.option("--cache-dir", default="cache", show_default=True, metavar="DIR", help="Where paid answers are kept.")
-@click.option(
-    "--concurrency", default=64, show_default=True, type=click.IntRange(1), help="Requests in flight at most."
-)
+@judge_options
+@click.option("--concurrency", default=64, show_default=True, type=click.IntRange(1), help="Most requests in flight.")
 @click.option("--rpm", type=click.IntRange(1), help="Requests per minute (else learnt from the server).")
 @click.option("--tpm", type=click.IntRange(1), help="Tokens per minute (else learnt from the server).")
 @click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Seconds one request may take.")
-@click.option("--temperature", default=0.0, show_default=True, help="Sampling temperature of the judge.")
-@click.option("--max-output-tokens", default=1024, show_default=True, type=click.IntRange(16), help="For one answer.")
-@click.option("--max-input-tokens", type=click.IntRange(64), help="Cut longer records to head, middle and tail.")
-@click.option("--strategy", default="auto", show_default=True,
-              type=click.Choice(["auto", "json_schema", "tools", "json_object"]),
-              help="How the judge is held to the schema.")  # fmt: skip
-@click.option("--endpoint-name", metavar="NAME", help="Keeps answers of two servers apart that share a model name.")
 @click.option("--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Stop before spending more.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Stop before using more tokens.")
 @click.option("--max-records", type=click.IntRange(1), help="Stop after this many records.")
@@ -49,7 +27,6 @@ from annotator.cli.common import (
 @click.option("--retry-failed", is_flag=True, help="Take up exactly the failed rows of an existing table.")
 @click.option("--dry-run", is_flag=True, help="Say what it will cost, and send nothing.")
 @column_option
-@taxonomy_option
 @output_options
 def command(
     inputs: tuple[str, ...],
@@ -75,7 +52,8 @@ def command(
       annotator label corpus/ -o documents.parquet --kind document \\
           --judge openai:Qwen/Qwen3-8B --base-url http://localhost:8000/v1
     """
-    judge = _judge(options)
+    limits = {name: options[name] for name in ("concurrency", "rpm", "tpm", "timeout_s")}
+    judge = chosen_judge(options, **limits)
     cutting = {"columns": columns, "max_input_tokens": options["max_input_tokens"]}
     with stdin_as_file(inputs) as paths:
         if dry_run:
@@ -85,30 +63,8 @@ def command(
             emit(forecast, as_json=as_json, quiet=quiet, show=lambda: print_table(["", "forecast"], _rows(forecast)))
             return 0
         summary = _label(paths, judge, out, options, cutting, quiet=quiet)
-    emit(summary.as_dict(), as_json=as_json, quiet=quiet, show=lambda: _show(summary))
+    emit(summary.as_dict(), as_json=as_json, quiet=quiet, show=lambda: show_labelling(summary))
     return 1 if summary.failed else 0
-
-
-def _judge(options: dict[str, Any]) -> Any:
-    from annotator.judges import Pace, Sampling, open_judge
-    from annotator.prompts import load_prompt
-    from annotator.taxonomy import load_taxonomy
-
-    taxonomy = load_taxonomy(options["taxonomy_path"])
-    return open_judge(
-        options["spec"],
-        kind=options["kind"],
-        taxonomy=taxonomy,
-        prompt=load_prompt(options["kind"], taxonomy, options["prompt_path"]),
-        base_url=options["base_url"] or os.environ.get("OPENAI_BASE_URL"),
-        api_key=os.environ.get("OPENAI_API_KEY"),
-        pace=Pace(
-            concurrency=options["concurrency"], rpm=options["rpm"], tpm=options["tpm"], timeout_s=options["timeout_s"]
-        ),
-        sampling=Sampling(temperature=options["temperature"], max_output_tokens=options["max_output_tokens"]),
-        strategy=options["strategy"],
-        endpoint_name=options["endpoint_name"],
-    )
 
 
 def _label(paths: list[str], judge: Any, out: str, options: dict[str, Any], cutting: Any, *, quiet: bool) -> Any:
@@ -150,7 +106,8 @@ def _rows(summary: dict[str, Any]) -> list[list[Any]]:
     return [[name.replace("_", " "), value] for name, value in summary.items() if value is not None]
 
 
-def _show(summary: Any) -> None:
+def show_labelling(summary: Any) -> None:
+    """Print what was labelled, what it cost, and what failed."""
     click.echo(f"{summary.labelled:,} of {summary.records:,} records labelled, {summary.cached:,} from the cache, "
                f"in {summary.seconds:,.1f} s -> {summary.out}")  # fmt: skip
     if summary.input_tokens:

@@ -27,9 +27,7 @@ def _parse_arms(_context: click.Context, _option: click.Parameter, pairs: Sequen
 @click.option("--items", required=True, multiple=True, metavar="INPUT", help="The evaluation items.")
 @click.option("--labels", "labels_path", required=True, metavar="FILE", help="Their labels (annotator label).")
 @click.option("--before", required=True, multiple=True, metavar="INPUT", help="Outputs before the change.")
-@click.option(
-    "--after", required=True, multiple=True, metavar="INPUT", help="Outputs after it; several runs: seeds."
-)
+@click.option("--after", required=True, multiple=True, metavar="INPUT", help="Outputs after it; several runs: seeds.")
 @click.option("--slices", "slices_path", required=True, metavar="FILE", help="The slices the change was aimed at.")
 @click.option("--control", "controls", multiple=True, metavar="NAME=INPUT", callback=_parse_arms,
               help="Outputs after another change from the same start: random=r1.jsonl; repeatable.")  # fmt: skip
