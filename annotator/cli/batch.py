@@ -11,6 +11,7 @@ import click
 from annotator.cli.common import F, ProgressLine, column_option, emit, output_options, print_table
 from annotator.cli.judging import chosen_judge, judge_options
 from annotator.cli.label import progress_note, show_labelling
+from annotator.errors import BadInput
 
 ledger_option = click.option(
     "--ledger", default="batches", show_default=True, metavar="DIR", help="Folder that remembers what was submitted."
@@ -54,7 +55,7 @@ def submit_(
     """Hand in every record that neither the cache nor an earlier batch answers. Safe to repeat after a crash."""
     from annotator import batch
 
-    judge = chosen_judge(options)
+    judge = _chat_judge(options)
     cutting = {"columns": columns, "max_input_tokens": options["max_input_tokens"], "cache_dir": options["cache_dir"]}
     if to_file:
         count = batch.to_file(inputs, to_file, judge=judge, **cutting)
@@ -74,7 +75,7 @@ def status_(ledger: str, quiet: bool, as_json: bool, **options: Any) -> int:
     """Ask how the batches of the ledger stand."""
     from annotator import batch
 
-    _emit_entries(batch.status(judge=chosen_judge(options), ledger=ledger), as_json=as_json, quiet=quiet)
+    _emit_entries(batch.status(judge=_chat_judge(options), ledger=ledger), as_json=as_json, quiet=quiet)
     return 0
 
 
@@ -95,7 +96,7 @@ def collect_(
     line = ProgressLine("labelling", quiet=quiet)
     settings = {
         "out": Path(out),
-        "judge": chosen_judge(options),
+        "judge": _chat_judge(options),
         "cache_dir": options["cache_dir"],
         "columns": columns,
         "max_input_tokens": options["max_input_tokens"],
@@ -109,6 +110,13 @@ def collect_(
     counts = {"answers": collected.answers, "failures": dict(collected.failures), "unknown": collected.unknown}
     emit(counts | summary.as_dict(), as_json=as_json, quiet=quiet, show=lambda: show_labelling(summary))
     return 1 if summary.failed else 0
+
+
+def _chat_judge(options: dict[str, Any]) -> Any:
+    if not options["spec"].startswith("openai:"):
+        remedy = "Give --judge openai:MODEL; a student labels at once, without batches."
+        raise BadInput(f"{options['spec']!r} cannot be asked in batches", where="--judge", remedy=remedy)
+    return chosen_judge(options)
 
 
 def _emit_entries(entries: Sequence[Any], *, as_json: bool, quiet: bool) -> None:
