@@ -16,6 +16,7 @@ from annotator.significance import PRIOR_ITEMS, Against, Floats, MaxT, max_t
 
 SAME_SET = 0.9  # Jaccard similarity from which two descriptions are taken for one slice
 ALIKE = 0.4  # the items that a wider slice adds must lose at least this share of what the narrower one loses
+SURE = 0.01  # level at which a slice is split: stricter than alpha, since every accepted slice is tried
 _MAX_STEPS = 4
 
 
@@ -147,7 +148,7 @@ class _Levels:
         """A child that carries the loss: it loses more than the rest of the slice, which loses little."""
         inside = self._mask(row)
         children = [child for child in self._related(row, +1) if self._testable(self._mask(child), inside)]
-        best, best_p = None, self.alpha / max(len(children), 1)
+        best, best_p = None, SURE / max(len(children), 1)
         for child in children:
             core = self._mask(child)
             own, rest = (self._above(part, self.alive & ~inside) for part in (core, inside & ~core))
@@ -167,7 +168,7 @@ class _Levels:
                 continue
             siblings = sum(self._testable(self._mask(child), wider) for child in self._related(parent, +1))
             own, new = (self._above(part, outside) for part in (inside, added))
-            unlike = self._worse(inside, added) <= self.alpha / max(siblings, 1)
+            unlike = self._worse(inside, added) <= SURE / max(siblings, 1)
             p = self._worse(added, outside)
             if new >= ALIKE * own and not unlike and p < best_p:
                 best, best_p = parent, p
