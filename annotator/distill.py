@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 import scipy.linalg
 import scipy.optimize
-import scipy.sparse as sp
 import scipy.special
 
 from annotator.errors import BadInput
@@ -24,7 +23,7 @@ from annotator.taxonomy import AXES, GRADES, MAX_OPERATIONS, Kind, Taxonomy
 MIN_RECORDS = 20
 _FOLDS = 5
 _PENALTY = 0.02
-_SHAPE_WEIGHT = 1.0
+_EXAMPLE_WEIGHT = 5.0  # of a written example against a label; 1, 3, 5 were tried on whole sources held out
 _MIN_TEXTS = {"item": 2, "document": 3}  # a hash must occur in so many training texts
 _THRESHOLDS = np.round(np.arange(0.1, 0.91, 0.05), 2)
 
@@ -34,6 +33,8 @@ class Lesson:
     """What one side learns from: texts with their sources, and the values of each head.
 
     targets: head name -> (values in taxonomy order, matrix of texts x values, rows sum to 1; the set head is 0/1).
+    labelled: how many of the texts, from the first, carry the user's labels. The rest are written examples: learnt from
+        in every fold, with `weight` 5 for 1, and never scored.
     """
 
     kind: Kind
@@ -41,9 +42,19 @@ class Lesson:
     sources: np.ndarray
     ids: np.ndarray
     targets: dict[str, tuple[tuple[str, ...], np.ndarray]]
+    labelled: int
+    weight: np.ndarray
 
 
-def distill(labels: pl.DataFrame, texts: pl.DataFrame, *, taxonomy: Taxonomy, out: Path, data: str) -> dict[str, Any]:
+def distill(
+    labels: pl.DataFrame,
+    texts: pl.DataFrame,
+    *,
+    taxonomy: Taxonomy,
+    out: Path,
+    data: str,
+    examples: pl.DataFrame | None = None,
+) -> dict[str, Any]:
     """Train a student on labels and write its folder.
 
     Args:
@@ -52,6 +63,8 @@ def distill(labels: pl.DataFrame, texts: pl.DataFrame, *, taxonomy: Taxonomy, ou
             that hold out whole sources tell how the student does on unseen ones).
         out: the folder to write; card.json and weights.npz in it are replaced.
         data: one sentence for the card on where the labels come from.
+        examples: labelled texts in the columns of `written_examples()` to learn from beside the labels, for values and
+            forms that the labels lack; never scored. Those with values that this taxonomy lacks are left out.
 
     Returns:
         The card. `scores` has, per side and axis, kappa, macro_f1 and ece, cross-validated twice: "seen_sources"
@@ -62,12 +75,13 @@ def distill(labels: pl.DataFrame, texts: pl.DataFrame, *, taxonomy: Taxonomy, ou
     """
     sides, arrays, scores, sizes = {}, {}, {}, {}
     for kind in ("item", "document"):
-        lesson = _lesson(labels, texts, taxonomy, kind)
+        lesson = _lesson(labels, texts, taxonomy, kind, examples)
         if lesson is None:
             continue
         sides[kind], made, scores[kind] = _train(lesson)
         arrays |= {f"{kind}.{name}": array for name, array in made.items()}
-        sizes[kind] = {"records": lesson.batch.texts, "hashes": len(made["hash"])}
+        written = lesson.batch.texts - lesson.labelled
+        sizes[kind] = {"records": lesson.labelled, "written_examples": written, "hashes": len(made["hash"])}
     if not sides:
         raise BadInput("there are no labels to learn from", remedy="Label some records first.")
     card = {
@@ -96,7 +110,30 @@ def write_student(out: Path, card: dict[str, Any], arrays: dict[str, np.ndarray]
     write_json(out / "card.json", card)
 
 
-def _lesson(labels: pl.DataFrame, texts: pl.DataFrame, taxonomy: Taxonomy, kind: Kind) -> Lesson | None:
+def written_examples() -> pl.DataFrame:
+    """The labelled examples that ship with the package: record_id, kind, the axes, exercise, quality, text.
+
+    A language model wrote them for this project, to show each value of the codebook in several forms; none is copied.
+    """
+    path = Path(student.__file__).parent / "examples.jsonl"
+    return pl.read_ndjson(path, infer_schema_length=None)
+
+
+def _fitting(examples: pl.DataFrame, taxonomy: Taxonomy, kind: Kind) -> pl.DataFrame:
+    """The examples of one side whose values this taxonomy knows."""
+    rows = examples.filter(pl.col("kind") == kind)
+    for name in AXES:
+        allowed = taxonomy.values(name, kind)
+        known = pl.col(name).list.eval(pl.element().is_in(allowed)).list.all()
+        rows = rows.filter(known if name == "solving_operation" else pl.col(name).is_in(allowed))
+    if kind == "document":
+        rows = rows.filter(pl.col(name).cast(pl.String).is_in(taxonomy.grade_values(name)) for name in GRADES)
+    return rows.sort("record_id")
+
+
+def _lesson(
+    labels: pl.DataFrame, texts: pl.DataFrame, taxonomy: Taxonomy, kind: Kind, examples: pl.DataFrame | None
+) -> Lesson | None:
     rows = labels.filter(pl.col("kind") == kind)
     if "status" in rows.columns:
         rows = rows.filter(pl.col("status") == "ok")
@@ -110,6 +147,9 @@ def _lesson(labels: pl.DataFrame, texts: pl.DataFrame, taxonomy: Taxonomy, kind:
     if len(lost):
         remedy = "Give the files that the labels were made from."
         raise BadInput(f"no text for record {lost['record_id'][0]!r} ({len(lost)} in all)", remedy=remedy)
+    labelled = len(rows)
+    if examples is not None:
+        rows = pl.concat([rows, _fitting(examples, taxonomy, kind)], how="diagonal_relaxed")
     targets = {}
     for name in (*AXES, *(GRADES if kind == "document" else ())):
         allowed = taxonomy.values(name, kind) if name in AXES else taxonomy.grade_values(name)
@@ -123,6 +163,8 @@ def _lesson(labels: pl.DataFrame, texts: pl.DataFrame, taxonomy: Taxonomy, kind:
         sources=rows["source"].fill_null("").to_numpy().astype(str),
         ids=rows["record_id"].to_numpy().astype(str),
         targets=targets,
+        labelled=labelled,
+        weight=np.where(np.arange(len(rows)) < labelled, 1.0, _EXAMPLE_WEIGHT),
     )
 
 
@@ -143,36 +185,38 @@ def _one_hot(lists: list[list[str]], allowed: tuple[str, ...]) -> tuple[tuple[st
 def _train(lesson: Lesson) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
     """One side: its part of the card, its arrays, its cross-validated scores."""
     hashes, idf = _vocabulary(lesson)
-    counts = student.unit_counts(lesson.batch, student.slots(hashes), idf)
-    design = sp.hstack([counts, student.unit_shape(lesson.batch, _SHAPE_WEIGHT)], "csr").astype(np.float64)
+    centre = student.meaning(lesson.batch).mean(axis=0, dtype=np.float64).astype(np.float32)
+    design = student.design(lesson.batch, student.slots(hashes), idf, centre).astype(np.float64)
     gram = (design @ design.T).toarray()
     held_out = {
-        "seen_sources": _held_out(gram, lesson, _random_folds(lesson.ids)),
-        "unseen_sources": _held_out(gram, lesson, _source_folds(lesson.sources)),
+        "seen_sources": _held_out(gram, lesson, _random_folds(lesson.ids[: lesson.labelled])),
+        "unseen_sources": _held_out(gram, lesson, source_folds(lesson.sources[: lesson.labelled])),
     }
     heads, blocks, biases, start, scores = [], [], [], 0, {name: {} for name in held_out}
     root = _root(gram)
     for name, (values, target) in lesson.targets.items():
         is_set = name == student.OPERATION_SET
-        coefficients, bias = _fit(root, target, is_set=is_set)
+        coefficients, bias = _fit(root, target, lesson.weight, is_set=is_set)
         dual = scipy.linalg.solve_triangular(root, coefficients, lower=True, trans="T")
         blocks.append(design.T @ dual)
         biases.append(bias)
         temperature = 1.0
         if not is_set:
+            wanted = target[: lesson.labelled]
             pooled = np.concatenate([outcome[name] for outcome in held_out.values()])
-            temperature = _temperature(pooled, np.concatenate([target] * len(held_out)))
+            temperature = _temperature(pooled, np.concatenate([wanted] * len(held_out)))
             for how, outcome in held_out.items():
-                scores[how][name] = _score(outcome[name] / temperature, target)
+                scores[how][name] = _score(outcome[name] / temperature, wanted)
         heads.append({"name": name, "values": list(values), "start": start, "temperature": round(temperature, 4)})
         start += len(values)
     weights, bias = np.hstack(blocks), np.concatenate(biases)
     scale = np.maximum(np.abs(weights).max(axis=0), 1e-12) / 127.0
     threshold = _set_threshold(held_out["seen_sources"], lesson)
-    card = {"heads": heads, "shape_weight": _SHAPE_WEIGHT, "set_threshold": threshold, "penalty": _PENALTY}
+    card = {"heads": heads, "set_threshold": threshold, "penalty": _PENALTY}
     arrays = {
         "hash": hashes.astype(np.uint32),
         "idf": idf.astype(np.float32),
+        "centre": centre,
         "weights": np.round(weights / scale).astype(np.int8),
         "scale": scale.astype(np.float32),
         "bias": bias.astype(np.float32),
@@ -197,39 +241,45 @@ def _root(gram: np.ndarray) -> np.ndarray:
     return scipy.linalg.cholesky(gram + 1e-6 * np.eye(len(gram)), lower=True)
 
 
-def _fit(rows: np.ndarray, target: np.ndarray, *, is_set: bool) -> tuple[np.ndarray, np.ndarray]:
+def _fit(rows: np.ndarray, target: np.ndarray, weight: np.ndarray, *, is_set: bool) -> tuple[np.ndarray, np.ndarray]:
     """Weights and bias of least penalised cross-entropy: softmax over values, or one sigmoid each for the set head."""
-    texts, width, values = len(rows), rows.shape[1], target.shape[1]
+    total_weight, width, values = weight.sum(), rows.shape[1], target.shape[1]
+    across = np.ascontiguousarray(rows.T)
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = flat[: width * values].reshape(width, values), flat[width * values :]
         scores = rows @ weights + bias
         if is_set:
-            total = (np.logaddexp(0.0, scores) - target * scores).sum()
+            each = (np.logaddexp(0.0, scores) - target * scores).sum(axis=1)
             slope = scipy.special.expit(scores) - target
         else:
             normaliser = scipy.special.logsumexp(scores, axis=1, keepdims=True)
-            total = (normaliser[:, 0] - (target * scores).sum(axis=1)).sum()
+            each = normaliser[:, 0] - (target * scores).sum(axis=1)
             slope = np.exp(scores - normaliser) - target
-        gradient = np.concatenate([(rows.T @ slope + _PENALTY * weights).ravel(), slope.sum(axis=0)])
-        return (total + 0.5 * _PENALTY * (weights * weights).sum()) / texts, gradient / texts
+        slope *= weight[:, None]
+        gradient = np.concatenate([(across @ slope + _PENALTY * weights).ravel(), slope.sum(axis=0)])
+        penalised = (weight * each).sum() + 0.5 * _PENALTY * (weights * weights).sum()
+        return penalised / total_weight, gradient / total_weight
 
     start = np.zeros(width * values + values)
-    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 150, "gtol": 1e-4})
+    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "gtol": 1e-4})
     return found.x[: width * values].reshape(width, values), found.x[width * values :]
 
 
 def _held_out(gram: np.ndarray, lesson: Lesson, folds: np.ndarray) -> dict[str, np.ndarray]:
     """Scores of every text by heads that never saw its fold: head name -> texts x values."""
-    outcome = {name: np.zeros_like(target) for name, (_, target) in lesson.targets.items()}
-    for test in (folds == fold for fold in np.unique(folds)):
-        if test.all():  # a single source: nothing to learn from
+    outcome = {name: np.zeros((lesson.labelled, len(values))) for name, (values, _) in lesson.targets.items()}
+    example = np.arange(lesson.labelled, len(gram))
+    for fold in np.unique(folds):
+        test, train = np.flatnonzero(folds == fold), np.concatenate([np.flatnonzero(folds != fold), example])
+        if not len(train):  # a single source: nothing to learn from
             continue
-        root = _root(gram[np.ix_(~test, ~test)])
+        root = _root(gram[np.ix_(train, train)])
         for name, (_, target) in lesson.targets.items():
-            coefficients, bias = _fit(root, target[~test], is_set=name == student.OPERATION_SET)
+            is_set = name == student.OPERATION_SET
+            coefficients, bias = _fit(root, target[train], lesson.weight[train], is_set=is_set)
             dual = scipy.linalg.solve_triangular(root, coefficients, lower=True, trans="T")
-            outcome[name][test] = gram[np.ix_(test, ~test)] @ dual + bias
+            outcome[name][test] = gram[np.ix_(test, train)] @ dual + bias
     return outcome
 
 
@@ -238,7 +288,7 @@ def _random_folds(ids: np.ndarray) -> np.ndarray:
     return np.array([int(fingerprint(name)[:8], 16) % _FOLDS for name in ids])
 
 
-def _source_folds(sources: np.ndarray) -> np.ndarray:
+def source_folds(sources: np.ndarray) -> np.ndarray:
     """Whole sources spread over at most 10 folds of like size, largest first."""
     names, sizes = np.unique(sources, return_counts=True)
     filled, fold_of = np.zeros(min(2 * _FOLDS, len(names)), dtype=np.int64), {}
@@ -261,7 +311,7 @@ def _temperature(scores: np.ndarray, target: np.ndarray) -> float:
 
 def _set_threshold(held_out: dict[str, np.ndarray], lesson: Lesson) -> float:
     """The membership probability above which a further operation is named: best mean overlap (Jaccard) of the sets."""
-    _, wanted = lesson.targets[student.OPERATION_SET]
+    wanted = lesson.targets[student.OPERATION_SET][1][: lesson.labelled]
     likely = scipy.special.expit(held_out[student.OPERATION_SET])
     first = held_out["solving_operation"].argmax(axis=1)
     names, (all_names, _) = lesson.targets["solving_operation"][0], lesson.targets[student.OPERATION_SET]

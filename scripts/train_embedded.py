@@ -15,15 +15,18 @@ import numpy as np
 import orjson
 import polars as pl
 
-from annotator.distill import distill, score_answers
-from annotator.judges.features import item_text
+from annotator.distill import distill, score_answers, written_examples
 from annotator.judges.student import Student, embedded_path
+from annotator.readers.records import item_text
 from annotator.tables import write_json
 from annotator.taxonomy import AXES, GRADES, load_taxonomy
 
 DATA = (
     "2,079 records (725 items of ten public benchmarks, 1,354 documents of 38 corpus sources), labelled by a frontier "
-    "language model reading each record against the codebook (gold files silver and dev); no person checked them."
+    "language model reading each record against the codebook (gold files silver and dev); no person checked them. "
+    "Beside them short texts that a language model wrote and labelled for this student, so that each value of the "
+    "codebook is seen in several forms (sizes: written_examples). Their writer knows the kinds of task that public "
+    "benchmarks hold, so scores on unseen sources stand for sources whose kinds of task the codebook foresees."
 )
 
 
@@ -76,7 +79,7 @@ def main() -> None:
     )
     test = read_gold(arguments.gold / "test.jsonl")
     texts = read_texts(arguments.data, {*train["record_id"], *test["record_id"]})
-    card = distill(train, texts, taxonomy=load_taxonomy(), out=arguments.out, data=DATA)
+    card = distill(train, texts, taxonomy=load_taxonomy(), out=arguments.out, data=DATA, examples=written_examples())
     card["scores"]["test"] = score_on(Student.load(arguments.out), test, texts)
     write_json(arguments.out / "card.json", card)
     print(orjson.dumps(card["scores"], option=orjson.OPT_INDENT_2).decode())

@@ -85,12 +85,6 @@ def test_the_reference_answer_and_the_options_decide_the_form(student):
     assert labels["output_constraint"].to_list()[2] == "option"
 
 
-def test_an_item_is_rendered_with_lettered_options_and_its_answer():
-    """The engine and the training script use one rendering."""
-    assert features.item_text("Q?", None, None) == "Q?"
-    assert features.item_text("Q?", ["x", "y"], "A") == "Q?\nOptions:\n(A) x\n(B) y\nReference answer: A"
-
-
 def test_a_long_text_is_seen_at_its_head_middle_and_tail():
     """The window holds at most 4,000 characters and two line ends, and keeps both ends of the text."""
     seen = features.window("a" * 10_000 + "m" * 1_000 + "z" * 10_000)

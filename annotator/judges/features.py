@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-FEATURES_VERSION = "1"  # part of every card: a student loads only into the features that it was trained on
+FEATURES_VERSION = "2"  # part of every card: a student loads only into the features that it was trained on
 HASH_BITS = 22
 MAX_CHARS = 4000
 
@@ -25,26 +25,6 @@ _TOKEN = re.compile(r"\n|[\u3040-\u30ff\u4e00-\u9fff]|\\?[^\W\d_]+|\d+|[^\w\s]|_
 _LINE_END = 1
 _PLACES = {"body": 0x0, "first": 0x9E3779B1, "last": 0x85EBCA77, "options": 0xC2B2AE3D, "target": 0x27D4EB2F}
 _PAIR = 0x01000193
-
-
-def item_text(prompt: str, choices: Sequence[str] | None, target: str | None) -> str:
-    """An item as one text, the form in which the student was trained on items.
-
-    >>> print(item_text("2 + 2?", ["3", "4"], "B"))
-    2 + 2?
-    Options:
-    (A) 3
-    (B) 4
-    Reference answer: B
-    """
-    text = prompt
-    if choices:
-        text += _OPTIONS + "\n".join(f"({_letter(place)}) {choice}" for place, choice in enumerate(choices))
-    return text if target is None else f"{text}{_REFERENCE}{target}"
-
-
-def _letter(place: int) -> str:
-    return chr(65 + place) if place < 26 else str(place + 1)
 
 
 def window(text: str) -> str:
@@ -61,7 +41,8 @@ class Batch:
     """Features of a batch of texts.
 
     count_text, count_hash, count: the (text, hash) pairs that occur, sorted by text, then hash, and how often.
-    words: hash of every body word in reading order, with `word_line` (line within the windowed body) and `word_text`.
+    words: hash, free of place, of every word in reading order, with `word_text` and `word_line` (the line within the
+        windowed body, or -1 elsewhere).
     shape: uint8 0/1 matrix, texts x measures x thresholds, see `shape_names`.
     bodies: the windowed text that the words come from.
     """
@@ -90,13 +71,23 @@ def extract(texts: Sequence[str], kind: Literal["item", "document"]) -> Batch:
         for place, salt in _PLACES.items():
             before = len(flat)
             if parts.get(place):
-                flat.extend(map(_HASHES.__getitem__, _TOKEN.findall(parts[place].lower())))
+                flat.extend(map(_HASHES.__getitem__, tokens(parts[place])))
             lengths.append(len(flat) - before)
             salts.append(salt)
     _HASHES.shrink()
     token = np.array(flat, dtype=np.uint32)
     segment = np.repeat(np.arange(len(lengths)), lengths)
     return _batch(token, segment, np.array(salts, dtype=np.uint32), bodies, np.array(measures, dtype=np.float64))
+
+
+def tokens(text: str) -> list[str]:
+    """The words and signs of a text, lower-cased; line ends are tokens too."""
+    return _TOKEN.findall(text.lower())
+
+
+def plain_hash(token: str) -> int:
+    """The hash of a word wherever it stands, as in `Batch.words`."""
+    return int(_mix(np.array([_HASHES[token]], dtype=np.uint32))[0])
 
 
 def _batch(token: np.ndarray, segment: np.ndarray, salts: np.ndarray, bodies: list[str], raw: np.ndarray) -> Batch:
@@ -109,18 +100,19 @@ def _batch(token: np.ndarray, segment: np.ndarray, salts: np.ndarray, bodies: li
     owner = np.concatenate([segment[is_word] // places, segment[1:][is_pair] // places]).astype(np.int64)
     hashes = np.concatenate([single[is_word], pair[is_pair]]).astype(np.int64)
     keys, count = np.unique((owner << HASH_BITS) | hashes, return_counts=True)
-    in_body = is_word & (segment % places == 0)
+    word_segment = segment[is_word]
     lines = np.cumsum(token == _LINE_END)
     first = np.concatenate([[0], lines])[np.searchsorted(segment, np.arange(len(bodies)) * places)]
-    word_text = (segment[in_body] // places).astype(np.int64)
+    word_text = (word_segment // places).astype(np.int64)
+    word_line = np.where(word_segment % places == 0, lines[is_word] - first[word_text], -1) if len(token) else word_text
     return Batch(
         texts=len(bodies),
         count_text=keys >> HASH_BITS,
         count_hash=keys & _HASH_MASK,
         count=count,
-        words=single[in_body].astype(np.int64),
+        words=_mix(token[is_word]).astype(np.int64),
         word_text=word_text,
-        word_line=lines[in_body] - first[word_text] if len(token) else word_text,
+        word_line=word_line,
         shape=_thermometer(raw.reshape(len(bodies), len(_MEASURES))),
         bodies=bodies,
     )

@@ -11,6 +11,7 @@ import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,15 +58,15 @@ class Side:
 
     slot_of_hash: np.ndarray
     idf: np.ndarray
+    centre: np.ndarray
     weights: np.ndarray
     bias: np.ndarray
-    shape_weight: float
     heads: dict[str, Head]
     set_threshold: float
 
     def matrix(self, batch: features.Batch) -> sp.csr_array:
-        """Texts x (known hashes, then shape columns): log-count x idf of unit length, then shape of fixed length."""
-        return sp.hstack([unit_counts(batch, self.slot_of_hash, self.idf), unit_shape(batch, self.shape_weight)], "csr")
+        """Texts x (known hashes, shape columns, dimensions of meaning), each of the three blocks of length 1."""
+        return design(batch, self.slot_of_hash, self.idf, self.centre)
 
 
 def slots(hashes: np.ndarray) -> np.ndarray:
@@ -73,6 +74,37 @@ def slots(hashes: np.ndarray) -> np.ndarray:
     table = np.full(1 << features.HASH_BITS, -1, dtype=np.int32)
     table[hashes] = np.arange(len(hashes), dtype=np.int32)
     return table
+
+
+def design(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray, centre: np.ndarray) -> sp.csr_array:
+    """Texts x (known hashes, shape columns, dimensions of meaning), each of the three blocks of length 1."""
+    blocks = [unit_counts(batch, slot_of_hash, idf), unit_shape(batch), sp.csr_array(unit(meaning(batch) - centre))]
+    return sp.hstack(blocks, "csr")
+
+
+@lru_cache(maxsize=1)
+def word_vectors() -> tuple[np.ndarray, np.ndarray]:
+    """(hash -> row or -1, words x dimensions float32) of the shared word vectors."""
+    with np.load(Path(__file__).parent / "words.npz", allow_pickle=False) as arrays:
+        return slots(arrays["hash"]), arrays["vectors"].astype(np.float32) * arrays["scale"]
+
+
+def meaning(batch: features.Batch) -> np.ndarray:
+    """Texts x dimensions: the mean vector of the known words; zero where none is known."""
+    slot_of_hash, vectors = word_vectors()
+    slot = slot_of_hash[batch.words]
+    known = slot >= 0
+    row = batch.word_text[known]
+    words = np.bincount(row, minlength=batch.texts)
+    ends = np.concatenate([[0], np.cumsum(words)])
+    ones = np.ones(len(row), dtype=np.float32)
+    total = sp.csr_array((ones, slot[known], ends), shape=(batch.texts, len(vectors))) @ vectors
+    return total / np.maximum(words, 1).astype(np.float32)[:, None]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Each row scaled to length 1 (or zero)."""
+    return (vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), 1e-9)).astype(np.float32)
 
 
 def unit_counts(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray) -> sp.csr_array:
@@ -87,10 +119,10 @@ def unit_counts(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray
     return sp.csr_array((value, column, ends), shape=(batch.texts, len(idf)))
 
 
-def unit_shape(batch: features.Batch, weight: float) -> sp.csr_array:
-    """Texts x shape columns: the marks that are set, each row of length `weight`."""
+def unit_shape(batch: features.Batch) -> sp.csr_array:
+    """Texts x shape columns: the marks that are set, each row of length 1."""
     length = np.sqrt(np.maximum(batch.shape.sum(axis=1, keepdims=True), 1))
-    return sp.csr_array((batch.shape * (weight / length)).astype(np.float32))
+    return sp.csr_array((batch.shape / length).astype(np.float32))
 
 
 class Student:
@@ -159,14 +191,15 @@ def _side(card: dict[str, Any], arrays: Any, kind: str) -> Side:
     side = Side(
         slot_of_hash=slots(hashes),
         idf=arrays[f"{kind}.idf"].astype(np.float64),
+        centre=arrays[f"{kind}.centre"].astype(np.float32),
         weights=weights.astype(np.float32) * scale,
         bias=arrays[f"{kind}.bias"].astype(np.float32),
-        shape_weight=float(card["shape_weight"]),
         heads=heads,
         set_threshold=float(card["set_threshold"]),
     )
     columns = max(head.start + len(head.values) for head in heads.values())
-    if side.weights.shape != (len(hashes) + len(features.shape_names()), columns) or side.bias.shape != (columns,):
+    rows = len(hashes) + len(features.shape_names()) + word_vectors()[1].shape[1]
+    if side.weights.shape != (rows, columns) or side.bias.shape != (columns,):
         raise ValueError("the arrays do not fit the card")
     if len(side.idf) != len(hashes) or any(axis not in heads for axis in (*AXES, OPERATION_SET)):
         raise ValueError("the card lacks a head")
@@ -248,18 +281,19 @@ def _evidence(side: Side, batch: features.Batch, operation: np.ndarray) -> list[
     """The line whose words speak most for the primary operation; without one, the first line with words."""
     if not batch.texts:
         return []
-    slot = side.slot_of_hash[batch.words]
-    column = side.heads["solving_operation"].start + operation[batch.word_text]
+    in_body = batch.word_line >= 0
+    text, slot = batch.word_text[in_body], side.slot_of_hash[batch.words[in_body]]
+    column = side.heads["solving_operation"].start + operation[text]
     weight = np.where(slot >= 0, side.weights[slot, column] * side.idf[slot], 0.0)
     lines = int(batch.word_line.max(initial=0)) + 1
-    line = batch.word_text * lines + batch.word_line
+    line = text * lines + batch.word_line[in_body]
     total = np.bincount(line, weights=weight, minlength=batch.texts * lines).astype(np.float64)
     total[np.bincount(line, minlength=batch.texts * lines) == 0] = -np.inf
     best = np.round(total, 6).reshape(batch.texts, lines).argmax(axis=1)
     quotes = []
     for body, at in zip(batch.bodies, best, strict=True):
-        text = body.split("\n")[at].strip() or next((line.strip() for line in body.split("\n") if line.strip()), "")
-        quotes.append(without_surrogates(_clip(text)))
+        quote = body.split("\n")[at].strip() or next((line.strip() for line in body.split("\n") if line.strip()), "")
+        quotes.append(without_surrogates(_clip(quote)))
     return quotes
 
 

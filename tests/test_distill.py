@@ -1,0 +1,138 @@
+"""Distillation: a student learns what is there to learn, to the byte, and says how well."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from annotator.distill import distill, score_answers, source_folds, written_examples
+from annotator.errors import BadInput
+from annotator.judges.student import Student
+from annotator.taxonomy import AXES, GRADES, load_taxonomy
+
+
+def lesson(records: int = 24) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Documents of two plain kinds, recipes and proofs, from four sources."""
+    rows = []
+    for number in range(records):
+        is_recipe = number % 2 == 0
+        recipe = f"Mix {number + 2} eggs with flour.\n1. Stir.\n2. Bake in the oven until golden brown."
+        proof = f"Theorem {number}. Every prime above 2 is odd. Proof. Suppose that p is even; then 2 divides p."
+        rows.append(
+            {
+                "record_id": f"d{number:03d}",
+                "kind": "document",
+                "background_condition": "everyday.practical" if is_recipe else "math.number_theory",
+                "task_type": "instruct" if is_recipe else "prove",
+                "solving_operation": ["recall"] if is_recipe else ["divisibility_modular", "contradiction_extremal"],
+                "output_constraint": "steps" if is_recipe else "proof",
+                "exercise": "none" if is_recipe else "central",
+                "quality": 3 if is_recipe else 4,
+                "text": recipe if is_recipe else proof,
+                "source": f"source-{number % 4}",
+            }
+        )
+    table = pl.DataFrame(rows)
+    return table.drop("text", "source"), table.select("record_id", "text", "source")
+
+
+def test_a_student_labels_new_texts_of_the_kinds_that_it_was_taught(tmp_path):
+    """Words and shape of the two kinds are told apart on every axis."""
+    labels, texts = lesson()
+    distill(labels, texts, taxonomy=load_taxonomy(), out=tmp_path, data="made up")
+
+    new = [
+        "Beat 3 eggs, add flour.\n1. Stir well.\n2. Bake until brown.",
+        "Theorem. No prime p > 2 is even. Proof. Suppose",
+    ]
+    given = Student.load(tmp_path).predict(new, "document")
+
+    assert given["task_type"].to_list() == ["instruct", "prove"]
+    assert given["background_condition"].to_list() == ["everyday.practical", "math.number_theory"]
+    assert given["solving_operation"].list.first().to_list() == ["recall", "divisibility_modular"]
+    assert given["exercise"].to_list() == ["none", "central"]
+
+
+def test_the_same_labels_give_the_same_student_in_any_row_order(tmp_path):
+    """Rows are sorted by id before anything is added up, and no time stamp is written."""
+    labels, texts = lesson()
+    distill(labels, texts, taxonomy=load_taxonomy(), out=tmp_path / "a", data="made up")
+    distill(labels.reverse(), texts.sample(fraction=1, shuffle=True, seed=7), taxonomy=load_taxonomy(),
+            out=tmp_path / "b", data="made up")  # fmt: skip
+
+    for name in ("card.json", "weights.npz"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_card_tells_scores_on_seen_and_on_unseen_sources(tmp_path):
+    """Both are cross-validated, and a trivial task is learnt."""
+    labels, texts = lesson()
+    card = distill(labels, texts, taxonomy=load_taxonomy(), out=tmp_path, data="made up")
+
+    assert card["taxonomy_version"] == "1"
+    assert card["sizes"]["document"]["records"] == 24
+    for how in ("seen_sources", "unseen_sources"):
+        assert set(card["scores"]["document"][how]) == {*AXES, *GRADES}
+        assert card["scores"]["document"][how]["task_type"]["kappa"] == 1.0
+
+
+def test_a_student_of_documents_refuses_items(tmp_path):
+    """What was never taught is not guessed."""
+    labels, texts = lesson()
+    distill(labels, texts, taxonomy=load_taxonomy(), out=tmp_path, data="made up")
+
+    with pytest.raises(BadInput, match="labels no items"):
+        Student.load(tmp_path).predict(["2 + 2?"], "item")
+
+
+def test_failed_labels_are_not_learnt(tmp_path):
+    """A row of the dead-letter kind has no answer to learn."""
+    labels, texts = lesson()
+    status = pl.when(pl.col("record_id") == "d000").then(pl.lit("failed")).otherwise(pl.lit("ok")).alias("status")
+    card = distill(labels.with_columns(status), texts, taxonomy=load_taxonomy(), out=tmp_path, data="made up")
+
+    assert card["sizes"]["document"]["records"] == 23
+
+
+def test_too_few_labels_and_lost_texts_are_named(tmp_path):
+    """Each is the user's to mend."""
+    labels, texts = lesson()
+    with pytest.raises(BadInput, match="only 5 labels"):
+        distill(labels.head(5), texts, taxonomy=load_taxonomy(), out=tmp_path, data="")
+    with pytest.raises(BadInput, match="'d023'"):
+        distill(labels, texts.head(23), taxonomy=load_taxonomy(), out=tmp_path, data="")
+    with pytest.raises(BadInput, match="no labels"):
+        distill(labels.head(0), texts, taxonomy=load_taxonomy(), out=tmp_path, data="")
+    wrong = labels.with_columns(task_type=pl.lit("bake"))
+    with pytest.raises(BadInput, match="'bake' is not a value"):
+        distill(wrong, texts, taxonomy=load_taxonomy(), out=tmp_path, data="")
+
+
+def test_the_written_examples_are_legal_and_binding():
+    """Every value fits its side, and exercise is none exactly where recall comes first."""
+    taxonomy = load_taxonomy()
+    for row in written_examples().iter_rows(named=True):
+        for axis in AXES:
+            values = row[axis] if axis == "solving_operation" else [row[axis]]
+            assert set(values) <= set(taxonomy.values(axis, row["kind"])), row["record_id"]
+        assert 1 <= len(row["solving_operation"]) <= 3
+        if row["kind"] == "document":
+            assert (row["exercise"] == "none") == (row["solving_operation"][0] == "recall"), row["record_id"]
+
+
+def test_whole_sources_are_held_out_together():
+    """No source is split between folds, and folds are of like size."""
+    sources = np.array([f"s{number % 25:02d}" for number in range(1000)])
+    folds = source_folds(sources)
+
+    assert len(np.unique(folds)) == 10
+    assert all(len(set(folds[sources == name])) == 1 for name in set(sources))
+
+
+def test_kappa_f1_and_ece_match_a_worked_example():
+    """Cohen 1960's form: 35 of 50 agree, chance .5, kappa .4; F1 by hand; one bin, |.9 - .7| = .2."""
+    given = np.array([1] * 20 + [1] * 5 + [0] * 10 + [0] * 15)
+    wanted = np.array([1] * 20 + [0] * 5 + [1] * 10 + [0] * 15)
+
+    assert score_answers(given, wanted, np.full(50, 0.9)) == {"kappa": 0.4, "macro_f1": 0.697, "ece": 0.2}
