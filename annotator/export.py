@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from annotator.decontaminate import text_batches
 from annotator.errors import BadInput, did_you_mean
 from annotator.fingerprint import fingerprint, unordered
 from annotator.tables import write_json, write_table, write_text
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+Documents = Sequence[str | Path] | pl.DataFrame | None
+_TEXTS = {"doc_id": pl.String, "text": pl.String}
 MAX_BLENDS = 32767  # Megatron-LM counts blended data sets in 16 bits
 
 
@@ -24,10 +30,11 @@ def export(
 
     Args:
         upsample: UPSAMPLE rows.
-        path: a file for jsonl and megatron.
+        path: a file for jsonl and megatron, a folder for the others.
         format: one of FORMATS.
         made_from: fingerprints and versions for the manifest, which is written beside the file.
-        options: those of the format; see its writer.
+        options: those of the format. megatron: prefix, where the tokenised data of a source lies. olmo-core, streaming,
+            hf: documents (files, folders, globs or a frame), to write the chosen texts as well.
 
     Returns:
         format, files, rows, tokens (with repeats), shares, manifest; JSON-ready.
@@ -99,5 +106,152 @@ def _is_number(word: str) -> bool:
     return True
 
 
-_WRITERS: dict[str, Callable[..., dict[str, Any]]] = {"jsonl": _write_jsonl, "megatron": _write_megatron}
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Documents of one source that are read equally often, so that a consumer's one number a group repeats the plan."""
+
+    name: str
+    source: str
+    repeats: int
+    rows: pl.DataFrame
+
+    @property
+    def unique_tokens(self) -> int:
+        """Tokens of one pass."""
+        return int(self.rows["tokens"].sum())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all passes."""
+        return self.unique_tokens * self.repeats
+
+
+def groups_of(upsample: pl.DataFrame) -> list[Group]:
+    """The list by source and number of passes, in order of their names ("books-x3")."""
+    named = upsample.with_columns(pl.col("source").fill_null("unknown"))
+    groups = []
+    for (source, repeats), rows in named.partition_by("source", "repeats", as_dict=True).items():
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "_", str(source))
+        groups.append(Group(f"{safe}-x{repeats}", str(source), int(repeats), rows.sort("rank")))
+    groups.sort(key=lambda group: (group.name, group.source))
+    names = [group.name for group in groups]
+    if len(set(names)) < len(names):
+        raise BadInput("two sources have names that differ in punctuation only", where="upsample", remedy="Rename one.")
+    return groups
+
+
+def _write_olmo_core(upsample: pl.DataFrame, path: Path, *, documents: Documents = None) -> dict[str, Any]:
+    """`mixture.yaml` for OLMo-core's source mixture, and data/GROUP.jsonl to tokenise into data/GROUP/*.npy.
+
+    OLMo-core checks that ratios sum to 1 and that ratio x requested tokens is no more than population x repetition; so
+    ratios are rounded to 12 digits with the last one made to fit, and the repetition allowed is that of the plan.
+    """
+    groups = groups_of(upsample)
+    total = sum(group.tokens for group in groups)
+    ratios = [round(group.tokens / total, 12) for group in groups]
+    ratios[-1] = round(1.0 - sum(ratios[:-1]), 12)
+    lines = [f"requested_tokens: {total}", "sources:"]
+    for group, ratio in zip(groups, ratios, strict=True):
+        lines += [
+            f"  - source_name: {json.dumps(group.name)}",
+            f"    target_ratio: {ratio:.12f}",
+            f"    paths: [{json.dumps(f'data/{group.name}/*.npy')}]",
+            f"    max_repetition_ratio: {float(group.repeats)}",
+            "    max_source_fraction: 1.0",
+        ]
+    write_text(path / "mixture.yaml", "\n".join(lines) + "\n")
+    files = [str(path / "mixture.yaml"), *_write_groups(groups, path, documents)]
+    return {"files": files, "shares": {group.name: ratio for group, ratio in zip(groups, ratios, strict=True)}}
+
+
+def _write_streaming(upsample: pl.DataFrame, path: Path, *, documents: Documents = None) -> dict[str, Any]:
+    """`streams.json`: one MosaicML Stream a group with `repeat`, and with documents the MDS shards themselves.
+
+    StreamingDataset counts samples, and takes `proportion` for all streams or for none. `repeat` says exactly how often
+    each document of a group is read, so the token shares of an epoch are those of the plan whatever the lengths.
+    """
+    groups = groups_of(upsample)
+    streams = {group.name: {"local": group.name, "repeat": group.repeats} for group in groups}
+    write_json(path / "streams.json", {"streams": streams, "epoch_size": None})
+    files = [str(path / "streams.json"), *_write_groups(groups, path, None)]
+    if documents is not None:
+        files += _write_mds(groups, path, documents)
+    return {"files": files, "shares": _group_shares(groups)}
+
+
+def _write_hf(upsample: pl.DataFrame, path: Path, *, documents: Documents = None) -> dict[str, Any]:
+    """`interleave.json` for Hugging Face `interleave_datasets`, and data/GROUP.jsonl to load.
+
+    interleave_datasets draws examples, not tokens, so the probability of a group is its share of the examples read. Its
+    default `first_exhausted` stops at the smallest group and `all_exhausted` reads small groups again; without
+    replacement, and with each group repeated first (`Dataset.repeat`), every document is read as often as planned.
+    """
+    groups = groups_of(upsample)
+    reads = sum(group.rows.height * group.repeats for group in groups)
+    entries = [
+        {
+            "name": group.name,
+            "data_files": f"data/{group.name}.jsonl",
+            "repeats": group.repeats,
+            "probability": group.rows.height * group.repeats / reads,
+            "token_share": share,
+        }
+        for group, share in zip(groups, _group_shares(groups).values(), strict=True)
+    ]
+    plan = {"datasets": entries, "stopping_strategy": "all_exhausted_without_replacement", "seed": 0, "examples": reads}
+    write_json(path / "interleave.json", plan)
+    files = [str(path / "interleave.json"), *_write_groups(groups, path, documents)]
+    return {"files": files, "shares": _group_shares(groups)}
+
+
+def _group_shares(groups: list[Group]) -> dict[str, float]:
+    total = sum(group.tokens for group in groups)
+    return {group.name: group.tokens / total for group in groups}
+
+
+def _write_groups(groups: list[Group], path: Path, documents: Documents) -> list[str]:
+    """data/GROUP.jsonl: doc_id and reasons of each document, and its text where the documents are given."""
+    columns = ["doc_id", "source", "tokens", "repeats", "score", "category_id", "slice_ids", "rule_ids"]
+    texts = None if documents is None else _texts(groups, documents)
+    files = []
+    for group in groups:
+        rows = group.rows.select(columns)
+        if texts is not None:
+            rows = rows.join(texts, on="doc_id", how="left", maintain_order="left")
+        target = path / "data" / f"{group.name}.jsonl"
+        write_table(rows, target)
+        files.append(str(target))
+    return files
+
+
+def _texts(groups: list[Group], documents: Documents) -> pl.DataFrame:
+    wanted = [doc_id for group in groups for doc_id in group.rows["doc_id"]]
+    texts = pl.concat(list(text_batches(documents, only=wanted)) or [pl.DataFrame(schema=_TEXTS)])
+    if texts.height < len(wanted):
+        lost = sorted(set(wanted) - set(texts["doc_id"]))[0]
+        raise BadInput(f"no document {lost!r}", where="--documents", remedy="Give the documents that were ranked.")
+    return texts
+
+
+def _write_mds(groups: list[Group], path: Path, documents: Documents) -> list[str]:
+    try:
+        from streaming import MDSWriter
+    except ImportError:
+        remedy = "Install mosaicml-streaming, or leave the documents out."
+        raise BadInput("MDS shards need mosaicml-streaming", where="--format streaming", remedy=remedy) from None
+    texts = dict(_texts(groups, documents).iter_rows())
+    for group in groups:
+        with MDSWriter(out=str(path / group.name), columns={"doc_id": "str", "text": "str"}, exist_ok=True) as writer:
+            for doc_id in group.rows["doc_id"]:
+                writer.write({"doc_id": doc_id, "text": texts[doc_id]})
+    return [str(path / group.name) for group in groups]
+
+
+_WRITERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "jsonl": _write_jsonl,
+    "megatron": _write_megatron,
+    "olmo-core": _write_olmo_core,
+    "streaming": _write_streaming,
+    "hf": _write_hf,
+}
 FORMATS = tuple(_WRITERS)
