@@ -31,7 +31,13 @@ from annotator.taxonomy import Taxonomy
 
 OPENAI_URL = "https://api.openai.com/v1"
 # Words by which endpoints say that they do not know our way of asking for a form, or a sampling field.
-_FORM_REFUSED = re.compile(r"response_format|json_schema|json_object|structured|strict|tool|function|grammar", re.I)
+_FORM_REFUSED = re.compile(
+    r"response_format|json_schema|json_object|\b(?:structured|strict|tools?|tool_choice|functions?|grammar)\b", re.I
+)
+_FIELD_UNKNOWN = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra|not permitted|not allowed|invalid (?:field|param|arg)|instead",
+    re.I,
+)
 _FIELDS = {name: name for name in ("temperature", "seed", "max_tokens")} | {"max_completion_tokens": "max_tokens"}
 # A strategy under which this many answers were invalid, and none valid, is not enforced by the endpoint.
 _INVALID_BEFORE_STEP = 6
@@ -107,7 +113,8 @@ class ChatJudge:
             except InvalidAnswer as invalid:
                 last, complaint = invalid, invalid.complaint
                 growth = growth * 4 if invalid.reason == "truncated_answer" else growth
-                self._judge_strategy(wire.strategy, valid=False)
+                if invalid.reason != "truncated_answer":  # the limit was too small; that says nothing of the form
+                    self._judge_strategy(wire.strategy, valid=False)
                 continue
             self._judge_strategy(wire.strategy, valid=True)
             return self._reply(answer, label, wire.strategy, usage)
@@ -163,6 +170,9 @@ class ChatJudge:
             if fault is None:
                 self._answered = True
                 return wire, answer
+            if growth > 1 and fault.action == "row" and fault.reason in ("rejected", "too_long"):
+                # The record fitted at first: what is refused is the room that we asked for to finish the answer.
+                raise Unanswered("truncated_answer", fault.detail, http_status=fault.http_status, usage=usage)
             if self._adapt(wire, fault):
                 continue
             self._raise(fault, usage)
@@ -260,7 +270,7 @@ class ChatJudge:
         unproven = not self._outcomes[wire.strategy, True]
         if fault.reason not in ("rejected", "server_error") or not unproven:
             return False
-        if fault.reason == "rejected":
+        if fault.reason == "rejected" and _FIELD_UNKNOWN.search(fault.detail):
             for word, name in _FIELDS.items():
                 if re.search(rf"\b{word}\b", fault.detail) and self._drop(word, name):
                     return True

@@ -39,7 +39,9 @@ REASONS = {
     "quota": "the account's quota is used up",
 }
 
-_TOO_LONG = re.compile(r"context[ _]length|maximum context|too many tokens|prompt is too long|context window", re.I)
+_TOO_LONG = re.compile(
+    r"context[ _](?:length|size|window)|maximum (?:context|model length)|too many tokens|prompt is too long", re.I
+)
 _QUOTA = re.compile(r"insufficient_quota|billing_hard_limit|exceeded your current quota|credit balance", re.I)
 _FILTER = re.compile(r"content_filter|content_policy|responsible ai", re.I)
 _KEY = re.compile(r"\b(?:(?:sk|pk|rk|gsk|xai)[-_]|AIza|Bearer )[\w\-*.]{8,}")
