@@ -41,10 +41,8 @@ def annotator(task: dict[str, Any]) -> tuple[float, float]:
         pace=Pace(concurrency=task["concurrency"]),
     )
     folder = task["folder"]
-    return _timed(
-        lambda: label([task["items"]], out=f"{folder}/labels.parquet", judge=judge, cache_dir=f"{folder}/cache",
-                      progress=lambda now: None)  # fmt: skip
-    )
+    out, cache = f"{folder}/labels.parquet", f"{folder}/cache"
+    return _timed(lambda: label([task["items"]], out=out, judge=judge, cache_dir=cache, progress=lambda now: None))
 
 
 def _messages(task: dict[str, Any], user: str) -> list[dict[str, str]]:

@@ -4,8 +4,8 @@
     .venv/bin/python scripts/bench_label.py                         # ours, bare aiohttp, AsyncOpenAI, instructor
     .venv/bin/python scripts/bench_label.py --peer distilabel=/tmp/peers/bin/python
 
-Every contender labels the same items with the same system prompt and strict schema, in a process of its own, through the
-server of tests/llm_server.py (fixed latency, no faults), which runs in another process. Each time is from the first
+Every contender labels the same items with the same system prompt and strict schema, in a process of its own, through
+the server of tests/llm_server.py (fixed latency, no faults), which runs in another process. Each time is from the first
 request to the last answer, so imports do not count; CPU is that of the client process over the same span. Run it on a
 quiet machine and trust the ratios.
 """
@@ -34,7 +34,8 @@ def main() -> None:
 
         print(json.dumps(run(arguments.contender, json.loads(Path(arguments.task).read_text()))))
         return
-    pythons = dict.fromkeys(arguments.only or OURS, sys.executable) | dict(pair.split("=", 1) for pair in arguments.peer)
+    pythons = dict.fromkeys(arguments.only or OURS, sys.executable)
+    pythons |= dict(pair.split("=", 1) for pair in arguments.peer)
     results = {}
     for name, python in pythons.items():
         rounds = [_measure(name, python, arguments) for _ in range(arguments.rounds)]

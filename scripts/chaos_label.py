@@ -30,7 +30,8 @@ RATES = {
     "rate_limited": 0.01, "rate_limited_bare": 0.01, "rate_limited_ms": 0.01,
     "hang": 0.005, "reset": 0.02, "reset_in_body": 0.02, "cut_in_body": 0.02, "slow_drip": 0.01, "late": 0.01,
     "invalid_json": 0.02, "wrong_enum": 0.02, "extra_field": 0.01, "missing_field": 0.01, "duplicate_item": 0.01,
-    "empty_content": 0.005, "length": 0.01, "refusal": 0.005, "content_filter": 0.005, "html_200": 0.01, "no_usage": 0.01,
+    "empty_content": 0.005, "length": 0.01, "refusal": 0.005, "content_filter": 0.005,
+    "html_200": 0.01, "no_usage": 0.01,
 }  # fmt: skip
 CONCURRENCY = 32
 LABEL_COLUMNS = ["record_id", "background_condition", "task_type", "solving_operation", "output_constraint", "evidence"]
