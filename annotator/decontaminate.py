@@ -60,8 +60,9 @@ def decontaminate(
     """Look for every part of every item in every document.
 
     A document is flagged if it shares a run of 13 words with a part, holds a part of 8 words or more as a whole, or
-    covers `threshold` of a part of 20 words or more, words weighted by how rare they are among the items. Runs are
-    counted from 8-word seeds outwards, over single replaced words. Parts of fewer than 8 words are not looked for.
+    covers `threshold` of a part of 20 words or more (0.7 of one of 12 or more), words weighted by how rare they are
+    among the items. Runs are counted from seeds of 8 (short parts: 5) words outwards, over single replaced words. Parts
+    of fewer than 8 words are not looked for.
 
     Args:
         documents: files, folders or globs; or a frame with doc_id and text.

@@ -12,9 +12,14 @@ from annotator.ngrams import Words, ngrams, split_words
 
 SEED_WORDS = 8
 LONG_RUN = 13  # Brown et al. (2020), appendix C: a shared run of 13 words is a collision
-SHORT_PART = 20  # parts of fewer words count only if they are there as a whole
+SHORT_PART = 20  # parts of fewer words must be there as a whole, or nearly so from MEDIUM_PART words on
+MEDIUM_PART = 12
+LONG_PART = 32  # from here on, seeds of 8 words are enough
+SHORT_SEED_WORDS = 5  # so that one replaced word in the middle of a short part leaves a seed
+SHORT_COVERAGE = 0.7  # asked of short parts, and where no run of 8 words is shared
 SHORTEST_RUN = 3  # matched runs of fewer words are chance
 LEAST_NEWS = 6.0  # below, a run is a counting sequence, a matrix of zeros or the like, which quotes nobody
+_RARE = 3  # short seeds that more parts share are phrases of the trade ("what is the value of")
 _POSTINGS = 8  # a seed of more parts is a template; its first parts stand for all
 _SOLUTIONS = ("solution", "rationale", "explanation", "reasoning", "canonical_solution")
 _FILTER_BITS = 24
@@ -66,42 +71,56 @@ class ItemIndex:
         ]
         self.too_short = len(named) - len(self.parts)
         self.items = len({item_id for item_id, _, _ in named})
-        self._index()
+        short = [k for k, part in enumerate(self.parts) if MEDIUM_PART <= len(part.words) < LONG_PART]
+        self._seeds = [
+            _Seeds(self.parts, range(len(self.parts)), words=SEED_WORDS, common=len(self.parts)),
+            _Seeds(self.parts, short, words=SHORT_SEED_WORDS, common=_RARE),
+        ]
 
-    def _index(self) -> None:
-        lengths = np.array([len(part.words) for part in self.parts], dtype=np.int64)
-        hashes = np.concatenate([part.words for part in self.parts] or [np.zeros(0, dtype=np.uint64)])
-        owner = np.repeat(np.arange(len(self.parts), dtype=np.int32), lengths)
-        begin = np.concatenate(([0], np.cumsum(lengths)))
-        seeds, at = ngrams(Words(hashes, owner, owner, owner), SEED_WORDS)
-        order = np.lexsort((at, seeds))
-        self._seeds, self._first = np.unique(seeds[order], return_index=True)
-        self._last = np.append(self._first[1:], len(order))
-        self._owner, self._offset = owner[at[order]], at[order] - begin[owner[at[order]]]
-        self._filter = np.zeros(1 << _FILTER_BITS, dtype=bool)
-        self._filter[self._seeds >> np.uint64(64 - _FILTER_BITS)] = True
-
-    def quotes(
-        self, words: Words, *, threshold: float, only: Sequence[bool] | None = None
-    ) -> Iterator[tuple[int, Quote]]:
+    def quotes(self, words: Words, *, threshold: float) -> Iterator[tuple[int, Quote]]:
         """(text, quote) for every part that some text of the batch quotes with at least `threshold` coverage."""
-        seeds, at = ngrams(words, SEED_WORDS)
-        maybe = np.flatnonzero(self._filter[seeds >> np.uint64(64 - _FILTER_BITS)])
-        if not len(maybe) or not len(self._seeds):
-            return
-        found = np.minimum(np.searchsorted(self._seeds, seeds[maybe]), len(self._seeds) - 1)
-        true = self._seeds[found] == seeds[maybe]
         diagonals: dict[tuple[int, int], set[int]] = {}
-        for position, seed in zip(at[maybe[true]].tolist(), found[true].tolist(), strict=True):
-            low, high = self._first[seed], self._last[seed]
-            for k in range(low, min(high, low + _POSTINGS)):
-                key = (int(words.text[position]), int(self._owner[k]))
-                diagonals.setdefault(key, set()).add(position - int(self._offset[k]))
-        bounds = np.searchsorted(words.text, np.arange(words.text[-1] + 2))
+        for seeds in self._seeds:
+            for position, part, offset in seeds.hits(words):
+                diagonals.setdefault((int(words.text[position]), part), set()).add(position - offset)
+        bounds = np.searchsorted(words.text, np.arange(words.text[-1] + 2)) if diagonals else []
         for (text, part), starts in sorted(diagonals.items()):
             quote = _best(self.parts[part], words.hashes, sorted(starts), bounds[text], bounds[text + 1], threshold)
             if quote is not None:
                 yield text, quote
+
+
+class _Seeds:
+    """Runs of words of some parts, each with the places where it stands; those in over `common` places are left out."""
+
+    def __init__(self, parts: Sequence[Part], chosen: Sequence[int], *, words: int, common: int) -> None:
+        self.words = words
+        lengths = np.array([len(parts[k].words) for k in chosen], dtype=np.int64)
+        hashes = np.concatenate([parts[k].words for k in chosen] or [np.zeros(0, dtype=np.uint64)])
+        owner = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        begin = np.concatenate(([0], np.cumsum(lengths)))
+        seeds, at = ngrams(Words(hashes, owner, owner, owner), words)
+        order = np.lexsort((at, seeds))
+        keys, first, counts = np.unique(seeds[order], return_index=True, return_counts=True)
+        kept = counts <= common
+        self._keys, self._first, self._counts = keys[kept], first[kept], counts[kept]
+        self._part = np.asarray(chosen, dtype=np.int64)[owner[at[order]]] if len(order) else order
+        self._offset = at[order] - begin[owner[at[order]]]
+        self._filter = np.zeros(1 << _FILTER_BITS, dtype=bool)
+        self._filter[self._keys >> np.uint64(64 - _FILTER_BITS)] = True
+
+    def hits(self, words: Words) -> Iterator[tuple[int, int, int]]:
+        """(word of the batch, part, word of the part) where a seed stands in both."""
+        seeds, at = ngrams(words, self.words)
+        maybe = np.flatnonzero(self._filter[seeds >> np.uint64(64 - _FILTER_BITS)])
+        if not len(maybe) or not len(self._keys):
+            return
+        found = np.minimum(np.searchsorted(self._keys, seeds[maybe]), len(self._keys) - 1)
+        true = self._keys[found] == seeds[maybe]
+        for position, seed in zip(at[maybe[true]].tolist(), found[true].tolist(), strict=True):
+            low = int(self._first[seed])
+            for k in range(low, low + min(int(self._counts[seed]), _POSTINGS)):
+                yield position, int(self._part[k]), int(self._offset[k])
 
 
 def _best(part: Part, hashes: np.ndarray, starts: list[int], low: int, high: int, threshold: float) -> Quote | None:
@@ -123,7 +142,7 @@ def _best(part: Part, hashes: np.ndarray, starts: list[int], low: int, high: int
 def _aligned(part: Part, hashes: np.ndarray, place: list[int], low: int, high: int, threshold: float) -> Quote | None:
     size = len(part.words)
     covered = np.zeros(size, dtype=bool)
-    longest, first, last = 0, high, low
+    longest, seeded, first, last = 0, False, high, low
     for start in place:
         begin, end = max(start, low), min(start + size, high)
         same = np.zeros(size, dtype=bool)
@@ -132,6 +151,7 @@ def _aligned(part: Part, hashes: np.ndarray, place: list[int], low: int, high: i
         for run_first, run_end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             if run_end - run_first >= SHORTEST_RUN:
                 covered[run_first:run_end] = True
+                seeded |= run_end - run_first >= SEED_WORDS
                 if part.news[run_first:run_end].sum() >= LEAST_NEWS:
                     longest = max(longest, run_end - run_first)
                 first, last = min(first, start + run_first), max(last, start + run_end - 1)
@@ -142,7 +162,7 @@ def _aligned(part: Part, hashes: np.ndarray, place: list[int], low: int, high: i
         rule = "exact"
     elif longest >= LONG_RUN:
         rule = "13_gram"
-    elif size >= SHORT_PART and coverage >= threshold:
+    elif size >= MEDIUM_PART and coverage >= (threshold if size >= SHORT_PART and seeded else SHORT_COVERAGE):
         rule = "coverage"
     else:
         return None
