@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from train_embedded import read_gold, read_texts
 
 from annotator.distill import score_answers, source_folds
@@ -45,11 +46,13 @@ def majority(_texts: Sequence[str], values: np.ndarray, asked: Sequence[str]) ->
 
 
 def tfidf(texts: Sequence[str], values: np.ndarray, asked: Sequence[str]) -> Answers:
-    """TF-IDF of words and pairs, and logistic regression."""
+    """TF-IDF of words and pairs, and logistic regression, one value against the rest."""
     if len(set(values)) == 1:
         return majority(texts, values, asked)
     vectoriser = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, max_features=30_000)
-    model = LogisticRegression(C=10.0, max_iter=200).fit(vectoriser.fit_transform(texts), values)
+    model = OneVsRestClassifier(LogisticRegression(C=10.0, solver="liblinear")).fit(
+        vectoriser.fit_transform(texts), values
+    )
     probability = model.predict_proba(vectoriser.transform(asked))
     return model.classes_[probability.argmax(axis=1)], probability.max(axis=1)
 

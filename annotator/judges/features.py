@@ -22,6 +22,9 @@ _OPTIONS = "\nOptions:\n"
 _REFERENCE = "\nReference answer: "
 # Chinese and Japanese are written without spaces: one character is a word. Line ends are kept, they find the evidence.
 _TOKEN = re.compile(r"\n|[\u3040-\u30ff\u4e00-\u9fff]|\\?[^\W\d_]+|\d+|[^\w\s]|_+")
+_ASCII_TOKEN = re.compile(
+    r"\\?[a-z]+|[^\w\s\x1c-\x1f]|\d+|\n|_+", re.ASCII
+)  # the same tokens of ASCII text, a third faster
 _LINE_END = 1
 _PLACES = {"body": 0x0, "first": 0x9E3779B1, "last": 0x85EBCA77, "options": 0xC2B2AE3D, "target": 0x27D4EB2F}
 _PAIR = 0x01000193
@@ -82,7 +85,7 @@ def extract(texts: Sequence[str], kind: Literal["item", "document"]) -> Batch:
 
 def tokens(text: str) -> list[str]:
     """The words and signs of a text, lower-cased; line ends are tokens too."""
-    return _TOKEN.findall(text.lower())
+    return (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text.lower())
 
 
 def plain_hash(token: str) -> int:
