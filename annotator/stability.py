@@ -150,10 +150,10 @@ def confirmed(
 
     Slices are searched for in one half of the families, with the bars of the whole, and tested in the other,
     both ways; that test is free of selection. True if a set with half the items in common was found in one half and is
-    worse in the other (one-sided p <= alpha); False if it was found but did not hold; None if neither half was large
-    enough to find it.
+    worse in the other (one-sided p <= alpha); False if it was found but is no worse at all in the other; None if the
+    halves are too small to find it, or to be sure.
     """
-    results: list[list[bool]] = [[] for _ in found.accepted]
+    results: list[list[bool | None]] = [[] for _ in found.accepted]
     search = _search(lattice, differences, found, clusters, min_items, min_deficit, against)
     halves_as_weights = np.column_stack([half_a, ~half_a]).astype(np.float64)
     again = search.chosen(halves_as_weights, most=2 * len(results) + 2) if results else []
@@ -164,17 +164,24 @@ def confirmed(
                 inside = np.zeros(len(differences), dtype=bool)
                 inside[lattice.items_of(row)] = True
                 elsewhere = None if clusters is None else clusters[~here]
-                results[at].append(_holds(differences[~here], inside[~here], elsewhere, against) <= alpha)
-    return [any(holds) if holds else None for holds in results]
+                results[at].append(_holds(differences[~here], inside[~here], elsewhere, alpha, against))
+    return [True if True in holds else False if False in holds else None for holds in results]
 
 
-def _holds(d: Floats, inside: NDArray[np.bool_], clusters: NDArray[np.integer] | None, against: Against) -> float:
-    """One-sided p-value that the items inside lose more than the others."""
+def _holds(
+    d: Floats, inside: NDArray[np.bool_], clusters: NDArray[np.integer] | None, alpha: float, against: Against
+) -> bool | None:
+    """True if the items inside surely lose more than the others, False if they lose no more, None in between."""
     if min(inside.sum(), (~inside).sum()) < 2:
-        return 1.0
+        return None
+    base = d[~inside].mean() if against == "rest" else 0.0
+    if d[inside].mean() <= base:
+        return False
     only = sparse.csr_array(inside[None, :].astype(np.float64))
     if clusters is not None:
         clusters = np.unique(clusters, return_inverse=True)[1]
-        return float(max_t(only, d, seed=0, clusters=clusters, min_items=2, permutations=199, against=against).p[0])
-    t = max_t(only, d, seed=0, min_items=2, permutations=0, against=against).t
-    return float(one_sided_p(t, np.array([inside.sum()]))[0])
+        p = float(max_t(only, d, seed=0, clusters=clusters, min_items=2, permutations=199, against=against).p[0])
+    else:
+        t = max_t(only, d, seed=0, min_items=2, permutations=0, against=against).t
+        p = float(one_sided_p(t, np.array([inside.sum()]))[0])
+    return True if p <= alpha else None
