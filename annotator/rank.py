@@ -376,16 +376,22 @@ def _summary(
             source or "": int(total) for source, total in sorted(by_source.iter_rows(), key=lambda row: row[0] or "")
         },
         "decontamination": clean,
-        "note": _note(chosen, unused, clean, corpus),
+        "note": _note(chosen, unused, clean, corpus, reasons),
     }
 
 
-def _note(chosen: pl.DataFrame, unused: int, clean: dict[str, Any] | None, corpus: _Corpus) -> str:
+def _note(
+    chosen: pl.DataFrame, unused: int, clean: dict[str, Any] | None, corpus: _Corpus, reasons: dict[str, int]
+) -> str:
     notes = []
     if not chosen.height:
         notes.append("Nothing was chosen.")
     elif unused > 0:
-        notes.append(f"{unused:,} tokens of the budget are unused: no more text, or the next document does not fit.")
+        capped = reasons.get("source_cap", 0)
+        why = (
+            f"a source stands at its cap ({capped:,} documents)" if capped else "no more text, or the next does not fit"
+        )
+        notes.append(f"{unused:,} tokens of the budget are unused: {why}.")
     if clean is None:
         notes.append("No items were given: nothing was decontaminated.")
     if corpus.estimated:
