@@ -87,6 +87,7 @@ def distill(
     card = {
         "format": student.CARD_FORMAT,
         "features": features.FEATURES_VERSION,
+        "words": student.words_digest(),
         "taxonomy_version": taxonomy.version,
         "taxonomy": taxonomy.fingerprint,
         "data": data,

@@ -127,6 +127,11 @@ def _damage_format(folder):
     (folder / "card.json").write_text(json.dumps(card | {"features": "0"}))
 
 
+def _damage_words(folder):
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"words": "0"}))
+
+
 def _damage_heads(folder):
     card = json.loads((folder / "card.json").read_text())
     card["sides"]["item"]["heads"].pop()
@@ -139,7 +144,15 @@ def _damage_by_pickle(folder):
 
 @pytest.mark.parametrize(
     "damage",
-    [_damage_nothing_there, _damage_card, _damage_weights, _damage_format, _damage_heads, _damage_by_pickle],
+    [
+        _damage_nothing_there,
+        _damage_card,
+        _damage_weights,
+        _damage_format,
+        _damage_words,
+        _damage_heads,
+        _damage_by_pickle,
+    ],
 )
 def test_a_damaged_student_is_refused_in_one_line(tmp_path, damage):
     """Missing, cut off, of another version, or carrying pickled objects: bad input, and nothing is unpickled."""

@@ -31,7 +31,7 @@ MAX_EVIDENCE_CHARS = 200
 OPERATION_SET = "operation_set"  # the head that says which operations belong to the set, primary or not
 
 _BATCH = 512  # rows per block: bounds memory at about 100 MB, and changes no result
-_MEANINGFUL = ("format", "features", "taxonomy_version", "sides")
+_MEANINGFUL = ("format", "features", "words", "taxonomy_version", "sides")
 
 
 def embedded_path() -> Path:
@@ -82,10 +82,19 @@ def design(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray, cen
     return sp.hstack(blocks, "csr")
 
 
+_WORDS = Path(__file__).parent / "words.npz"
+
+
+@lru_cache(maxsize=1)
+def words_digest() -> str:
+    """SHA-256 of the shared word vectors; a student holds for those it was trained with."""
+    return hashlib.sha256(_WORDS.read_bytes()).hexdigest()
+
+
 @lru_cache(maxsize=1)
 def word_vectors() -> tuple[np.ndarray, np.ndarray]:
     """(hash -> row or -1, words x dimensions float32) of the shared word vectors."""
-    with np.load(Path(__file__).parent / "words.npz", allow_pickle=False) as arrays:
+    with np.load(_WORDS, allow_pickle=False) as arrays:
         return slots(arrays["hash"]), arrays["vectors"].astype(np.float32) * arrays["scale"]
 
 
@@ -153,6 +162,9 @@ class Student:
             raise BadInput("the card is of another format", where=str(path / "card.json"), remedy="Distil again.")
         if card.get("features") != features.FEATURES_VERSION:
             what = f"made for features version {card.get('features')!r}, this is {features.FEATURES_VERSION!r}"
+            raise BadInput(what, where=str(path / "card.json"), remedy="Distil again with this version.")
+        if card.get("words") != words_digest():
+            what = "made with other word vectors than this version has"
             raise BadInput(what, where=str(path / "card.json"), remedy="Distil again with this version.")
         try:
             with np.load(path / "weights.npz", allow_pickle=False) as arrays:
