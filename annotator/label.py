@@ -22,6 +22,7 @@ from annotator.parts import Part, Parts, failed_path_of
 from annotator.predicting import Plan, check_distinct, predict_in_processes, predict_shard
 from annotator.readers import SeenIds, Shard, find_shards, read_records
 from annotator.readers.compressed import chunks
+from annotator.readers.recognise import PARQUET_FAULTS
 from annotator.retry import failed_ids, take_places
 from annotator.rows import (
     SCHEMA,
@@ -249,7 +250,10 @@ class _Run:
             self.progress(progress_of(self.tally, self.price, total=self.total, in_flight=in_flight))
 
     def _count_total(self, shards: Sequence[Shard]) -> None:
-        self.total = row_count(shards)
+        try:
+            self.total = row_count(shards)
+        except (BadInput, *PARQUET_FAULTS):
+            pass  # no total for the progress bar; the reader says what is wrong with the file
 
     def _summary(self, shards: int, resumed: int, failed_path: Path | None) -> LabelSummary:
         tally, usage = self.tally, self.tally.usage
@@ -285,7 +289,7 @@ def row_count(shards: Sequence[Shard]) -> int | None:
     rows = 0
     for shard in shards:
         if shard.format == "parquet":
-            rows += pl.scan_parquet(shard.path).select(pl.len()).collect().item()
+            rows += pl.scan_parquet(shard.path, glob=False).select(pl.len()).collect().item()
         elif shard.format in ("jsonl", "csv", "lm_eval") and shard.path.stat().st_size < _COUNTED_BYTES:
             rows += sum(piece.count(b"\n") for piece in chunks(shard.path))
         else:

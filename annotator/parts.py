@@ -192,7 +192,7 @@ def _join(files: Sequence[Path], target: Path) -> None:
 
 def _write_table(tables: Sequence[Path], path: Path, made_from: dict[str, Any]) -> None:
     """Join parquet files into one table in the format of its name, streaming: memory does not follow the rows."""
-    frame = pl.scan_parquet(list(tables), missing_columns="insert")
+    frame = pl.scan_parquet(list(tables), missing_columns="insert", glob=False)
     if path.name.endswith(".csv"):
         write_table(frame.collect(), path)
     elif path.name.endswith(".parquet"):

@@ -145,5 +145,5 @@ def check_distinct(parts: Sequence[Part]) -> None:
     """Raise BadInput if an id stands in two shards, which processes that read one shard each cannot notice."""
     seen = SeenIds()
     for part in parts:
-        ids = pl.scan_parquet(part.table).select("record_id").collect()["record_id"]
+        ids = pl.scan_parquet(part.table, glob=False).select("record_id").collect()["record_id"]
         seen.add(ids, pl.int_range(len(ids), dtype=pl.Int64, eager=True), part.shard)

@@ -232,10 +232,10 @@ def _decode(path: Path) -> pl.DataFrame:
         raise BadInput("no such file", where=str(path), remedy="Check the path, or run the step that makes it.")
     try:
         if path.name.endswith(".csv"):
-            return pl.read_csv(path, infer_schema_length=None)
+            return pl.read_csv(path, infer_schema_length=None, glob=False)
         if path.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
             return pl.read_ndjson(_decompress(path), infer_schema_length=None)
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError, zstandard.ZstdError, EOFError) as error:
         first = (str(error).splitlines() or ["unreadable"])[0]
         raise BadInput(f"cannot be read as a table ({first})", where=str(path)) from None

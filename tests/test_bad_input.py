@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from annotator.resources import resource
+from annotator.tables import LABELS, SLICES, read_table, write_table
 
 ITEMS = [{"id": f"q{n}", "question": f"What is {n} times {n + 1}?", "answer": str(n * (n + 1))} for n in range(4)]
 SAMPLES = [{"item_id": f"q{n}", "run": "a", "response": str(n), "score": n % 2} for n in range(4)]
@@ -111,3 +113,47 @@ def test_a_mistyped_command_is_answered_in_one_line(tmp_path, arguments, said):
     """With the next thing to try."""
     jsonl(tmp_path / "x.jsonl", ITEMS)
     refused(annotator(*arguments, cwd=tmp_path), said)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
+def test_a_name_with_the_characters_of_patterns_is_a_name(tmp_path, ending):
+    """Brackets and stars in paths are no patterns when the table is written, counted or read back."""
+    jsonl(tmp_path / "items.jsonl", ITEMS)
+    first, second = f"a [x]*.{ending}", f"b [y].{ending}"
+    assert label(tmp_path, "items.jsonl", out=first).returncode == 0
+    pl.DataFrame(ITEMS).write_parquet(tmp_path / "in [z]*.parquet")
+    done = label(tmp_path, "in [z]*.parquet", out=second)
+    assert (done.returncode, done.stderr) == (0, "")
+    table = read_table(tmp_path / second, LABELS, made_by="annotator label")
+    assert table["record_id"].to_list() == ["q0", "q1", "q2", "q3"]
+
+
+def test_a_damaged_parquet_file_is_said_in_one_line(tmp_path):
+    """The thread that counts rows for the progress bar leaves the complaint to the reader."""
+    (tmp_path / "items.parquet").write_bytes(b"PAR1 and nothing that follows from it")
+    refused(label(tmp_path, "items.parquet"), "items.parquet", "cannot be read as parquet")
+
+
+def test_an_output_that_is_an_input_is_refused(tmp_path):
+    """`label x -o x` would replace the items by their labels."""
+    before = jsonl(tmp_path / "items.jsonl", ITEMS).read_bytes()
+    (tmp_path / "link.jsonl").symlink_to("items.jsonl")
+    refused(label(tmp_path, "items.jsonl", out="items.jsonl"), "items.jsonl", "one of the inputs")
+    refused(label(tmp_path, "*.jsonl", out="link.jsonl"), "link.jsonl", "one of the inputs")
+    assert (tmp_path / "items.jsonl").read_bytes() == before
+
+
+def test_tables_of_two_taxonomy_versions_are_not_joined(tmp_path):
+    """Nor are item labels taken for document labels."""
+    jsonl(tmp_path / "items.jsonl", ITEMS)
+    jsonl(tmp_path / "docs.jsonl", [{"doc_id": "d1", "text": "Two and two are four, and so on."}])
+    text = resource("schemas", "taxonomy.toml").read_text("utf-8").replace('version = "1"', 'version = "2"', 1)
+    (tmp_path / "two.toml").write_text(text, "utf-8")
+    assert label(tmp_path, "items.jsonl").returncode == 0
+    slices = pl.DataFrame(schema=SLICES)
+    write_table(slices, tmp_path / "slices.parquet", made_from={"taxonomy_version": "2"})
+    matching = ["match", "--slices", "slices.parquet", "--document-labels", "labels.parquet", "-o", "matches.parquet"]
+    refused(annotator(*matching, cwd=tmp_path), "labels.parquet", "labels of items", "--kind document")
+    done = annotator("label", "docs.jsonl", "-o", "labels.parquet", "--kind", "document", cwd=tmp_path)
+    assert done.returncode == 0
+    refused(annotator(*matching, cwd=tmp_path), "slices.parquet", "taxonomy version '2'")

@@ -212,7 +212,7 @@ def _column(theirs: str, *, nested: bool, own: Any, dtype: Any, shard: Shard) ->
 def parquet_schema(shard: Shard) -> dict[str, Any]:
     """Column -> dtype of a parquet shard."""
     try:
-        return dict(pl.read_parquet_schema(shard.path))
+        return dict(pl.scan_parquet(shard.path, glob=False).collect_schema())
     except PARQUET_FAULTS as error:
         raise parquet_fault(shard, error) from None
 

@@ -110,7 +110,7 @@ def predictions_folder(path: Path) -> Path | None:
 
 def _is_lighteval(path: Path) -> bool:
     try:
-        return {"doc", "model_response"} <= set(pl.read_parquet_schema(path))
+        return {"doc", "model_response"} <= set(pl.scan_parquet(path, glob=False).collect_schema())
     except PARQUET_FAULTS:
         return False  # damaged: said when its rows are read
 

@@ -125,7 +125,7 @@ def _record(path: Path) -> dict[str, Any]:
 def _scan(path: Path, artefact: Artefact) -> pl.LazyFrame:
     columns = artefact.columns or {}
     try:
-        table = pl.scan_parquet(path)
+        table = pl.scan_parquet(path, glob=False)
         schema = table.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         first = (str(error).splitlines() or ["unreadable"])[0]
