@@ -121,7 +121,7 @@ def show(kind: str, axis: str, name: str, *scores: dict[str, float] | None) -> N
 
 
 def speed(data: Path, train: pl.DataFrame) -> None:
-    """Print documents a CPU second (other jobs do not count), parquet in to columns out, and fastText's own predict loop on the same texts."""
+    """Print documents a CPU second, parquet in to columns out, and those of fastText's own predict loop."""
     shard = data / "corpus" / "part-000.parquet"
     student = Student.load(embedded_path())
     start = time.process_time()
