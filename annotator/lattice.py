@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
+
+from annotator.errors import BadInput
 
 LARGEST_SHARE = 0.5  # more than half of the items are the benchmark, not a slice of it
 _SHORT = {"solving_operation": "op", "background_condition": "bg", "task_type": "task", "output_constraint": "out"}
@@ -55,6 +58,26 @@ class Conjunction:
         Operations come first among equals because they are what corpus categories are matched by.
         """
         return len(self.predicates), -len(self.solving_operation), self.slice_id
+
+
+def described_by(slice_id: str) -> Conjunction:
+    """The conjunction that a slice_id names.
+
+    Raises:
+        BadInput: it has another form than "op=...&bg=...&task=...&out=...".
+
+    >>> described_by("op=deduction&bg=formal.logic").background_condition
+    'formal.logic'
+    """
+    axes = {short: axis for axis, short in _SHORT.items()}
+    named: dict[str, Any] = {}
+    for part in slice_id.split("&"):
+        short, sign, value = part.partition("=")
+        if short not in axes or not sign or not value:
+            remedy = "Write it as in the column slice_id, for example op=deduction&bg=formal.logic."
+            raise BadInput(f"{slice_id!r} does not describe a slice", where="slice_id", remedy=remedy)
+        named[axes[short]] = tuple(value.split("+")) if short == "op" else value
+    return Conjunction(**named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from annotator.tables import (
     write_table,
     write_text,
 )
-from annotator.taxonomy import Kind, Taxonomy, load_taxonomy
+from annotator.taxonomy import KINDS, Kind, Taxonomy, load_taxonomy
 from annotator.verify import verify
 
 EXPORT_FILES = {
@@ -243,12 +243,13 @@ class _Loop:
                 rules=self.rules,
                 taxonomy=self.taxonomy,
                 documents=document_frame(self._paths(self.settings.documents), columns=self.settings.documents.columns),
+                item_labels=self._labels("item"),
             )
             write_table(found.table, path, made_from=self._made_from())
             return found.summary
 
         inputs = [self.rules.fingerprint, *self._identities(self.settings.documents)]
-        self.step("matches", "matches.parquet", [*inputs, self.artefacts["slices"], self._labels_path("document")], do)
+        self.step("matches", "matches.parquet", [*inputs, self.artefacts["slices"], *map(self._labels_path, KINDS)], do)
 
     def rank(self) -> None:
         """Matches and documents -> upsample.parquet and the table of what was dropped, beside it."""
@@ -363,6 +364,7 @@ class _Loop:
         return {
             "annotator": version("annotator"),
             "taxonomy": self.taxonomy.fingerprint,
+            "taxonomy_version": self.taxonomy.version,
             "rules": self.rules.fingerprint,
             **parameters,
         }

@@ -221,6 +221,20 @@ def read_table(path: Path, columns: Mapping[str, Any], *, made_by: str) -> pl.Da
         raise BadInput(f"a column has the wrong type ({first})", where=str(path)) from None
 
 
+def read_labels(path: Path, kind: str) -> pl.DataFrame:
+    """A label table of one side.
+
+    Raises:
+        BadInput: as `read_table`, or if the labels are of the other side.
+    """
+    frame = read_table(path, LABELS, made_by=f"annotator label --kind {kind}")
+    others = frame.filter(pl.col("kind") != kind)
+    if others.height:
+        what = f"these are labels of {others['kind'][0]}s"
+        raise BadInput(what, where=str(path), remedy=f"Give the labels made with --kind {kind}.")
+    return frame
+
+
 def _cast(frame: pl.DataFrame, name: str, dtype: Any) -> pl.Expr:
     if isinstance(dtype, pl.List) and frame.schema[name] == pl.String:  # lists come back from csv as JSON text
         return pl.col(name).str.json_decode(dtype)
@@ -260,6 +274,15 @@ def read_made_from(path: Path) -> dict[str, Any]:
     except (pl.exceptions.PolarsError, OSError, orjson.JSONDecodeError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def agree_on_taxonomy(versions: Mapping[str, str | None]) -> None:
+    """Raise BadInput unless all tables (name -> taxonomy version, None where unknown) were made with one taxonomy."""
+    known = [(name, version) for name, version in versions.items() if version]
+    for name, version in known[1:]:
+        if version != known[0][1]:
+            what = f"made with taxonomy version {version!r}, but {known[0][0]} with {known[0][1]!r}"
+            raise BadInput(what, where=name, remedy="Label again, or migrate one side to the other's version.")
 
 
 def same_taxonomy(tables: Mapping[str, pl.DataFrame]) -> str:

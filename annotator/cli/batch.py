@@ -82,9 +82,7 @@ def status_(ledger: str, quiet: bool, as_json: bool, **options: Any) -> int:
 @command.command("collect")
 @_record_options
 @ledger_option
-@click.option(
-    "--from-file", "files", multiple=True, metavar="FILE", help="Result files instead of the provider."
-)
+@click.option("--from-file", "files", multiple=True, metavar="FILE", help="Result files instead of the provider.")
 @click.option("--out", "-o", required=True, metavar="PATH", help="Label table to write.")
 def collect_(
     inputs: Sequence[str], ledger: str, files: Sequence[str], out: str, columns: dict[str, str], quiet: bool,

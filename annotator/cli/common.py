@@ -69,6 +69,18 @@ def stdin_as_file(inputs: Sequence[str]) -> Iterator[list[str]]:
         yield [str(spooled) if name == "-" else name for name in inputs]
 
 
+def keep_inputs(out: str | Path, *inputs: str | Path) -> None:
+    """Raise BadInput if writing `out` would overwrite a file that is read (files, folders, globs; None is skipped)."""
+    from annotator.readers import find_shards
+
+    target = Path(out)
+    if not target.exists():
+        return
+    paths = [shard.path for shard in find_shards([path for path in inputs if path])]
+    if any(path.exists() and path.samefile(target) for path in paths):
+        raise BadInput("is one of the inputs", where=str(out), remedy="Name another output: it would be overwritten.")
+
+
 def emit(summary: dict[str, Any], *, as_json: bool, quiet: bool, show: Callable[[], None]) -> None:
     """Print the result of a command: JSON for scripts, what `show` prints for people, or nothing."""
     if as_json:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, column_option, emit, output_options, print_table
+from annotator.cli.common import ProgressLine, column_option, emit, keep_inputs, output_options, print_table
 
 SHOWN = 10
 
@@ -37,6 +37,7 @@ def command(
     from annotator.tables import check_output, write_table
 
     check_output(Path(out))
+    keep_inputs(out, *documents, *items)
     line = ProgressLine("comparing", quiet=quiet)
     found = decontaminate(
         list(documents), read_items(items), threshold=threshold, columns=columns, progress=line.update

@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, column_option, emit, output_options, print_table, stdin_as_file
+from annotator.cli.common import (
+    ProgressLine,
+    column_option,
+    emit,
+    keep_inputs,
+    output_options,
+    print_table,
+    stdin_as_file,
+)
 from annotator.cli.judging import chosen_judge, judge_options
 
 
@@ -62,6 +70,7 @@ def command(
             forecast = estimate(paths, judge=judge, cache_dir=options["cache_dir"], **cutting).as_dict()
             emit(forecast, as_json=as_json, quiet=quiet, show=lambda: print_table(["", "forecast"], _rows(forecast)))
             return 0
+        keep_inputs(out, *paths)
         summary = _label(paths, judge, out, options, cutting, quiet=quiet)
     emit(summary.as_dict(), as_json=as_json, quiet=quiet, show=lambda: show_labelling(summary))
     return 1 if summary.failed else 0

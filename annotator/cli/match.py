@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import column_option, emit, output_options, print_table, taxonomy_option
+from annotator.cli.common import column_option, emit, keep_inputs, output_options, print_table, taxonomy_option
 
 SHOWN_PER_SLICE = 3
 
@@ -15,6 +15,12 @@ SHOWN_PER_SLICE = 3
 @click.command("match")
 @click.option("--slices", "slices_path", required=True, metavar="FILE", help="Failing slices (annotator slices).")
 @click.option("--document-labels", "labels_path", required=True, metavar="FILE", help="Labels of the documents.")
+@click.option(
+    "--item-labels",
+    "item_labels_path",
+    metavar="FILE",
+    help="Labels of the items: axes that a slice leaves open are then judged by the mix of its items.",
+)
 @click.option("--documents", multiple=True, metavar="INPUT", help="The documents, for their sources and token counts.")
 @click.option("--rules", "rules_path", metavar="FILE", help="Your own mapping rules.")
 @click.option("--out", "-o", required=True, metavar="FILE", help="The table of matches to write.")
@@ -22,7 +28,8 @@ SHOWN_PER_SLICE = 3
 @taxonomy_option
 @output_options
 def command(
-    slices_path: str, labels_path: str, documents: tuple[str, ...], rules_path: str | None, out: str,
+    slices_path: str,
+    item_labels_path: str | None, labels_path: str, documents: tuple[str, ...], rules_path: str | None, out: str,
     columns: dict[str, str], taxonomy_path: str | None, quiet: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Link each failing slice to the corpus categories that teach or exercise what it demands.
@@ -37,20 +44,40 @@ def command(
     from annotator.mapping import load_rules
     from annotator.match import match
     from annotator.readers import document_frame
-    from annotator.tables import LABELS, SLICES, check_output, read_table, write_table
+    from annotator.tables import (
+        SLICES,
+        agree_on_taxonomy,
+        check_output,
+        read_labels,
+        read_made_from,
+        read_table,
+        same_taxonomy,
+        write_table,
+    )
     from annotator.taxonomy import load_taxonomy
 
     check_output(Path(out))
+    keep_inputs(out, slices_path, labels_path, *documents)
     taxonomy = load_taxonomy(taxonomy_path)
     rules = load_rules(rules_path, taxonomy=taxonomy)
+    labels = read_labels(Path(labels_path), "document")
+    agree_on_taxonomy(
+        {
+            "the taxonomy": taxonomy.version,
+            slices_path: read_made_from(Path(slices_path)).get("taxonomy_version"),
+            labels_path: same_taxonomy({labels_path: labels}),
+        }
+    )
     found = match(
         read_table(Path(slices_path), SLICES, made_by="annotator slices"),
-        read_table(Path(labels_path), LABELS, made_by="annotator label"),
+        labels,
         rules=rules,
         taxonomy=taxonomy,
         documents=document_frame(documents, columns=columns) if documents else None,
+        item_labels=read_labels(Path(item_labels_path), "item") if item_labels_path else None,
     )
-    write_table(found.table, Path(out), made_from={"rules": rules.fingerprint, "taxonomy": taxonomy.fingerprint})
+    made_from = {"rules": rules.fingerprint, "taxonomy": taxonomy.fingerprint, "taxonomy_version": taxonomy.version}
+    write_table(found.table, Path(out), made_from=made_from)
     emit(found.summary | {"out": out}, as_json=as_json, quiet=quiet, show=lambda: _show(found, out))
     return 0
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, column_option, emit, output_options, print_table, taxonomy_option
+from annotator.cli.common import (
+    ProgressLine,
+    column_option,
+    emit,
+    keep_inputs,
+    output_options,
+    print_table,
+    taxonomy_option,
+)
 
 SHOWN = 10
 
@@ -48,16 +56,36 @@ def command(
     from annotator.mapping import load_rules
     from annotator.rank import rank
     from annotator.readers import read_items
-    from annotator.tables import LABELS, MATCHES, SLICES, beside, check_output, read_table, write_table
+    from annotator.tables import (
+        MATCHES,
+        SLICES,
+        agree_on_taxonomy,
+        beside,
+        check_output,
+        read_labels,
+        read_made_from,
+        read_table,
+        same_taxonomy,
+        write_table,
+    )
     from annotator.taxonomy import load_taxonomy
 
     check_output(Path(out))
+    keep_inputs(out, matches_path, labels_path, *documents, *items, *([slices_path] if slices_path else ()))
     taxonomy = load_taxonomy(taxonomy_path)
     rules = load_rules(rules_path, taxonomy=taxonomy)
     line = ProgressLine("ranking", quiet=quiet)
+    labels = read_labels(Path(labels_path), "document")
+    agree_on_taxonomy(
+        {
+            "the taxonomy": taxonomy.version,
+            matches_path: read_made_from(Path(matches_path)).get("taxonomy_version"),
+            labels_path: same_taxonomy({labels_path: labels}),
+        }
+    )
     ranking = rank(
         read_table(Path(matches_path), MATCHES, made_by="annotator match"),
-        read_table(Path(labels_path), LABELS, made_by="annotator label"),
+        labels,
         list(documents),
         read_items(items),
         rules=rules,

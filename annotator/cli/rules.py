@@ -26,21 +26,23 @@ def check(file: str | None, taxonomy_path: str | None, quiet: bool, as_json: boo
     Exit code 1 if anything is found.
     """
     from annotator.mapping import load_rules
+    from annotator.rule_findings import check_rules
     from annotator.taxonomy import load_taxonomy
 
-    rules = load_rules(file, taxonomy=load_taxonomy(taxonomy_path))
-    findings = [[found.kind, found.where, found.message] for found in rules.check()]
+    taxonomy = load_taxonomy(taxonomy_path)
+    rules = load_rules(file, taxonomy=taxonomy)
+    findings = [[found.kind, found.rule, found.message] for found in check_rules(rules, taxonomy=taxonomy)]
     summary = {
         "version": rules.version,
         "fingerprint": rules.fingerprint,
-        "findings": [dict(zip(("kind", "where", "message"), found, strict=True)) for found in findings],
+        "findings": [dict(zip(("kind", "rule", "message"), found, strict=True)) for found in findings],
     }
 
     def lines() -> None:
         click.echo(f"{file or 'the shipped rules'}: version {rules.version}, {len(rules.rules)} rules, "
                    f"{len(findings)} findings")  # fmt: skip
         if findings:
-            print_table(["finding", "where", "what"], findings)
+            print_table(["finding", "rule", "what"], findings)
 
     emit(summary, as_json=as_json, quiet=quiet, show=lines)
     return 1 if findings else 0
@@ -63,25 +65,36 @@ def explain_(
     Example:
       annotator rules explain "op=state_tracking" doc-17 --document-labels documents.parquet
     """
+    from dataclasses import asdict
+
+    from annotator.lattice import described_by
     from annotator.mapping import load_rules
     from annotator.match import explain
-    from annotator.tables import LABELS, read_table
+    from annotator.tables import read_labels
     from annotator.taxonomy import load_taxonomy
 
+    described = asdict(described_by(slice_id))
+    slice_row = described | {"solving_operation": list(described["solving_operation"]) or None}
     taxonomy = load_taxonomy(taxonomy_path)
-    labels = read_table(Path(labels_path), LABELS, made_by="annotator label")
+    for axis, named in slice_row.items():
+        for value in named if isinstance(named, list) else [named] if named else []:
+            taxonomy.check(axis, value, where=slice_id, kind="item")
+    labels = read_labels(Path(labels_path), "document")
     found = labels.filter(labels["record_id"] == doc_id)
     if found.is_empty():
         raise BadInput(f"no document {doc_id!r}", where=labels_path, remedy="Check the id in the column record_id.")
     rules = load_rules(rules_path, taxonomy=taxonomy)
-    reasons = explain(slice_id, found.row(0, named=True), rules=rules, taxonomy=taxonomy)
+    reasons = explain(slice_row, found.row(0, named=True), rules=rules)
     emit(reasons, as_json=as_json, quiet=quiet, show=lambda: _show(reasons))
     return 0
 
 
 def _show(reasons: dict[str, Any]) -> None:
-    columns = ["axis", "weight", "slice", "document", "strength", "rule_id", "why"]
-    print_table(columns, [[axis[name] for name in columns] for axis in reasons["axes"]])
-    click.echo(reasons["arithmetic"])
+    columns = ["axis", "weight", "slice", "document", "strength", "rule_ids"]
+    for part in reasons["operations"]:
+        rows = [[step[name] for name in columns] for step in part["steps"]]
+        print_table(columns, rows, title=f"{part['category_id']} (position weight {part['position']:g})")
+        click.echo(f"{part['arithmetic']}\n")
+    click.echo(f"affinity {reasons['affinity']:.3f}")
     if reasons["guard"]:
         click.echo(f"Shut out by the guard {reasons['guard']!r}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, column_option, emit, output_options, print_table
+from annotator.cli.common import ProgressLine, column_option, emit, keep_inputs, output_options, print_table
 
 
 @click.command("slices")
@@ -45,20 +45,23 @@ def command(
     from annotator.readers import read_items, read_samples
     from annotator.scores import one_run
     from annotator.slices import find_slices
-    from annotator.tables import LABELS, check_output, read_made_from, read_table, write_table
+    from annotator.tables import LABELS, check_output, read_made_from, read_table, same_taxonomy, write_table
 
     check_output(Path(out))
+    keep_inputs(out, *items, *samples, *reference_samples, labels_path)
     line = ProgressLine("testing slices", quiet=quiet)
+    labels = read_table(Path(labels_path), LABELS, made_by="annotator label")
     found = find_slices(
         read_items(items, columns=columns),
-        read_table(Path(labels_path), LABELS, made_by="annotator label"),
+        labels,
         one_run(read_samples(samples), run=run_name),
         reference=one_run(read_samples(reference_samples), run=reference_run) if reference_samples else None,
         progress=line.update,
         **options,
     )
     line.close()
-    write_table(found.table, Path(out), made_from={"labels": read_made_from(Path(labels_path)), **found.summary})
+    made_from = {"labels": read_made_from(Path(labels_path)), "taxonomy_version": same_taxonomy({labels_path: labels})}
+    write_table(found.table, Path(out), made_from=made_from | found.summary)
     emit(found.summary | {"out": out}, as_json=as_json, quiet=quiet, show=lambda: _show(found, out))
     return 0
 
