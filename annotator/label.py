@@ -23,6 +23,7 @@ from annotator.predicting import Plan, check_distinct, predict_in_processes, pre
 from annotator.readers import SeenIds, Shard, find_shards, read_records
 from annotator.readers.compressed import chunks
 from annotator.readers.recognise import PARQUET_FAULTS
+from annotator.readers.tables import has_rows
 from annotator.retry import failed_ids, take_places
 from annotator.rows import (
     SCHEMA,
@@ -81,7 +82,10 @@ def label(
         StoppedEarly: a budget or the deadline; the same call goes on from there.
         ServiceFailure: the judge cannot be used.
     """
-    out, shards = Path(out), find_shards(inputs)
+    out, shards = _named(out), find_shards(inputs)
+    if not any(has_rows(shard) for shard in shards):
+        where = str(shards[0].path) if len(shards) == 1 else f"{len(shards)} files"
+        raise BadInput("no records", where=where, remedy="Was it still being written?")
     run = _Run(judge, out, budget or Budget(), columns, max_input_tokens, progress)
     if not retry_failed:
         return run.label(shards, cache_dir, processes)
@@ -96,6 +100,17 @@ def label(
     again.unlink()
     failed_path = failed_path_of(out)
     return replace(summary, out=str(out), failed_path=str(failed_path) if failed_path.exists() else None)
+
+
+def _named(out: str | Path) -> Path:
+    """The output as a path; its name is needed for what lies beside it."""
+    path = Path(out)
+    if str(out) == "-":
+        raise BadInput("labels need a file name", where="--out -", remedy="Write -o labels.jsonl, say.")
+    if path.name in ("", ".."):
+        remedy = "Write -o labels.parquet, or name a folder."
+        raise BadInput("labels need the name of a file or a folder", where=f"--out {str(out)!r}", remedy=remedy)
+    return path
 
 
 class _Run:

@@ -66,7 +66,9 @@ class Parts:
             raise BadInput("another run is writing this output", where=str(out), remedy=remedy) from None
 
     def close(self) -> None:
-        """Let other runs write this output."""
+        """Let other runs write this output. A folder without finished shards goes: a restart would begin anew."""
+        if not any(self.layout.folder.glob("*.json")):
+            shutil.rmtree(self.layout.folder, ignore_errors=True)
         self._lock.close()
 
     def publish(self, parts: Sequence[Part], made_from: Mapping[str, Any]) -> Path | None:

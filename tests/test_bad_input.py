@@ -10,6 +10,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from annotator.errors import BadInput
+from annotator.judges.scripted import ScriptedJudge
+from annotator.label import label as label_here
+from annotator.readers import find_shards
 from annotator.resources import resource
 from annotator.tables import LABELS, SLICES, read_table, write_table
 
@@ -157,3 +161,38 @@ def test_tables_of_two_taxonomy_versions_are_not_joined(tmp_path):
     done = annotator("label", "docs.jsonl", "-o", "labels.parquet", "--kind", "document", cwd=tmp_path)
     assert done.returncode == 0
     refused(annotator(*matching, cwd=tmp_path), "slices.parquet", "taxonomy version '2'")
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [(".", "name of a file or a folder"), ("", "name of a file or a folder"), ("-", "a file name")]
+)
+def test_an_output_without_a_name_is_refused(tmp_path, out, said):
+    """The dead letters are named after it, and nothing is written to stdout."""
+    items = jsonl(tmp_path / "items.jsonl", ITEMS)
+    with pytest.raises(BadInput, match=said):
+        label_here([items], out=out, judge=ScriptedJudge(dict))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.jsonl", ""), ("b.jsonl", "\n \n"), ("c.csv", ""), ("d.csv", "id,prompt\n")]
+)
+def test_inputs_without_a_record_are_refused_and_nothing_is_written(tmp_path, name, content):
+    """An empty table of labels would look like work done."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match="no records"):
+        label_here([tmp_path / name], out=tmp_path / "labels.parquet", judge=ScriptedJudge(dict))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_empty_path_is_refused():
+    """It would mean the current folder."""
+    with pytest.raises(BadInput, match="an empty path"):
+        find_shards([""])
+
+
+def test_a_refused_run_leaves_no_folder_behind(tmp_path):
+    """A folder of finished shards stays only if there are some."""
+    items = jsonl(tmp_path / "items.jsonl", [{"id": "a", "something": "else"}])
+    with pytest.raises(BadInput, match="no column 'prompt'"):
+        label_here([items], out=tmp_path / "labels.parquet", judge=ScriptedJudge(dict), cache_dir=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["items.jsonl"]

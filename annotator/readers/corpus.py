@@ -269,7 +269,7 @@ class _Names:
 
 
 def _checked(shard: Shard, frame: pl.DataFrame, unparsed: Sequence[tuple[int, str]], text: bool) -> Batch:
-    bad = [BadRow(shard.name, row, None, "bad_json", detail) for row, detail in unparsed]
+    bad = [BadRow(shard.name, row, None, "bad_json", f"{detail} at {shard.place(row)}") for row, detail in unparsed]
     no_id = pl.col("record_id").is_null() | (pl.col("record_id").str.strip_chars() == "")
     empty = (pl.col("text").is_null() | (pl.col("text").str.strip_chars() == "")) if text else pl.lit(False)
     marked = frame.with_columns(no_id.alias("no_id"), empty.alias("empty"))

@@ -62,6 +62,8 @@ def find_shards(inputs: Sequence[str | Path]) -> list[Shard]:
 
 
 def _expand(given: str) -> list[tuple[Path, str, str]]:
+    if not given.strip():
+        raise BadInput("an empty path", where="input", remedy="Is a variable of the shell not set?")
     if "://" in given:
         raise BadInput("addresses are not read", where=given, remedy="Copy the files here first, and give their path.")
     path = Path(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import sys
@@ -20,6 +21,7 @@ from annotator.readers.shards import Shard
 
 _BATCH_BYTES = 32 << 20
 _LINE_BYTES = 1 << 28
+_TO_UTF8 = "Convert it: iconv -f {} -t UTF-8 OLD > NEW."
 
 csv.field_size_limit(sys.maxsize if sys.maxsize < 1 << 31 else 1 << 31)  # cells of a megabyte and more are real
 
@@ -54,6 +56,15 @@ def stream_rows(shard: Shard, *, batch_rows: int = 4096) -> Iterator[Rows]:
         yield from _jsonl_rows(shard, batch_rows)
 
 
+def has_rows(shard: Shard) -> bool:
+    """Whether a plain table has a row, found by reading to the first; logs of a harness are taken to have some.
+
+    Raises:
+        BadInput: as `stream_rows`.
+    """
+    return shard.format not in ("jsonl", "csv", "parquet") or any(True for _ in stream_rows(shard, batch_rows=1))
+
+
 # jsonl ---------------------------------------------------------------------------------------------------------------
 
 
@@ -61,6 +72,7 @@ def _jsonl_rows(shard: Shard, batch_rows: int) -> Iterator[Rows]:
     rows, size = Rows([], []), 0
     numbers, values = rows.numbers, rows.values
     loads = orjson.loads
+    readable, first_bad = False, None
     for number, line in enumerate(_lines(shard)):
         try:
             value = loads(line)
@@ -73,11 +85,15 @@ def _jsonl_rows(shard: Shard, batch_rows: int) -> Iterator[Rows]:
             values.append(value)
         else:
             rows.bad.append((number, value if type(value) is _Fault else "not a JSON object"))
+            first_bad = first_bad or (number, rows.bad[-1][1], line)
         size += len(line)
         if len(numbers) >= batch_rows or size >= _BATCH_BYTES:
+            readable = readable or bool(numbers)
             yield rows
             rows, size = Rows([], []), 0
             numbers, values = rows.numbers, rows.values
+    if first_bad and not (readable or numbers):
+        raise _unreadable(shard, *first_bad)
     if numbers or rows.bad:
         yield rows
 
@@ -110,6 +126,18 @@ def _lines(shard: Shard) -> Iterator[bytes]:
         yield last.removeprefix(b"\xef\xbb\xbf") if first else last
 
 
+def _unreadable(shard: Shard, row: int, fault: str, line: bytes) -> BadInput:
+    """The error for a file without a single row that can be read: it is something else than JSON lines."""
+    remedy = "Give one JSON object a line."
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        fault, remedy = "this is UTF-16 text", _TO_UTF8.format("UTF-16")
+    elif b"\0" in line:
+        fault = "this is binary data, not text"
+    elif line.lstrip().startswith(b"["):
+        fault, remedy = "this is a JSON array, not one JSON object a line", "Convert it: jq -c '.[]' OLD > NEW.jsonl."
+    return BadInput(f"no line is a JSON object ({fault})", where=shard.place(row), remedy=remedy)
+
+
 class _Fault(str):
     """Why a line is not JSON."""
 
@@ -121,7 +149,7 @@ def _parse_leniently(line: bytes) -> Any:
     except UnicodeDecodeError:
         return _Fault("not UTF-8 text")
     except json.JSONDecodeError as error:
-        return _Fault(f"not JSON ({error.msg} at character {error.pos + 1})")
+        return _Fault(f"not JSON ({error.msg.removesuffix(' at')} at character {error.pos + 1})")
     except (RecursionError, ValueError):
         return _Fault("not JSON that can be read (too deep, or a number too long)")
 
@@ -131,21 +159,23 @@ def _parse_leniently(line: bytes) -> Any:
 
 def _csv_rows(shard: Shard, batch_rows: int) -> Iterator[Rows]:
     """Every cell is a string; an empty one is None. The separator is a comma, tab or semicolon, by the header."""
-    lines = (line.decode("utf-8", "replace") + "\n" for line in _lines(shard))
+    lines = _csv_lines(shard)
     header = next(lines, None)
     if header is None:
         return
     separator = max(",\t;", key=header.count)
     # Handing lines over one by one keeps the reader's memory at one record; a quoted cell may hold line feeds.
-    reader = csv.reader(_chain(header, lines), delimiter=separator)
-    rows, size = Rows([], []), 0
+    reader = csv.reader(_chain(header, lines), delimiter=separator, strict=True)
+    rows, size, begun = Rows([], []), 0, 0  # begun: lines before the current record
     try:
         names = next(reader)
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise BadInput(f"column {twice[0]!r} is there twice", where=str(shard.path), remedy="Rename one of them.")
         number = -1
+        begun = reader.line_num
         for cells in reader:
+            begun = reader.line_num
             if not cells:
                 continue
             number += 1
@@ -162,9 +192,24 @@ def _csv_rows(shard: Shard, batch_rows: int) -> Iterator[Rows]:
                 yield rows
                 rows, size = Rows([], []), 0
     except csv.Error as error:
-        raise BadInput(f"not csv ({error})", where=f"{shard.path}:{reader.line_num}") from None
+        if "unexpected end of data" in str(error):
+            remedy = "Close it; a quote inside a quoted cell is written twice."
+            raise BadInput("a quoted cell is not closed", where=f"{shard.path}:{begun + 1}", remedy=remedy) from None
+        remedy = "Write a quote inside a quoted cell twice."
+        raise BadInput(f"not csv ({error})", where=f"{shard.path}:{reader.line_num}", remedy=remedy) from None
     if rows.numbers:
         yield rows
+
+
+def _csv_lines(shard: Shard) -> Iterator[str]:
+    for number, line in enumerate(_lines(shard), start=1):
+        where = f"{shard.path}:{number}"
+        if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise BadInput("this is UTF-16 text", where=where, remedy=_TO_UTF8.format("UTF-16"))
+        try:
+            yield line.decode("utf-8") + "\n"
+        except UnicodeDecodeError:
+            raise BadInput("not UTF-8 text", where=where, remedy=_TO_UTF8.format("LATIN1")) from None
 
 
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:

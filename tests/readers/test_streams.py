@@ -143,14 +143,16 @@ def test_hostile_text_survives(write):
         b'{"id": "latin", "text": "\xe9"}',
     ]
 
-    (batch,) = batches(write("docs.jsonl", b"\xef\xbb\xbf" + b"\n".join(lines)))
+    path = write("docs.jsonl", b"\xef\xbb\xbf" + b"\n".join(lines))
+
+    (batch,) = batches(path)
 
     texts = dict(batch.frame.select("record_id", "text").rows())
     assert texts["surrogate"] == "a\ufffdb"
     assert texts["nul"] == "a\x00b"
     assert texts["separators"] == "a\u2028b\x85c"
     assert len(texts["long"]) == 1_000_000
-    assert [(bad.row, bad.reason, bad.detail) for bad in batch.bad] == [(5, "bad_json", "not UTF-8 text")]
+    assert [(bad.row, bad.reason, bad.detail) for bad in batch.bad] == [(5, "bad_json", f"not UTF-8 text at {path}:6")]
 
 
 def test_a_csv_cell_may_hold_line_feeds_and_a_megabyte(write):
@@ -202,3 +204,34 @@ def test_a_document_table_without_ids_or_with_lists_for_texts_is_refused(write):
         batches(write("d.jsonl", [{"text": "x"}]))
     with pytest.raises(BadInput, match=r"d.parquet: column 'text' holds List\(String\), not single values"):
         batches(write("d.parquet", [{"id": "a", "text": ["x"]}]))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"id": "ü", "text": "x"}\n'.encode("utf-16"), r"docs\.jsonl:1: .*UTF-16.*iconv"),
+        (b'[{"id": "a", "text": "x"}]\n', r"docs\.jsonl:1: .*JSON array.*jq"),
+        (b"\x00\x01\x02\n\x00\n", r"docs\.jsonl:1: .*binary"),
+        (b"\nplain text\nmore\n", r"docs\.jsonl:2: .*one JSON object a line"),
+        (b'{"id": "a", "text": "cut', r"docs\.jsonl:1: .*Unterminated string starting at character 21"),
+    ],
+)
+def test_a_file_without_a_single_readable_line_is_refused(write, content, said):
+    """It is something else than JSON lines, and dead letters for all of it would hide that."""
+    with pytest.raises(BadInput, match=said):
+        batches(write("docs.jsonl", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("id,text\na,café\n".encode("latin-1"), r"docs\.csv:2: not UTF-8.*iconv"),
+        ("id,text\na,x\n".encode("utf-16"), r"docs\.csv:1: .*UTF-16.*iconv"),
+        (b'id,text\na,"x\ny"\nb,"open\nc,x\nd,x\n', r"docs\.csv:4: a quoted cell is not closed"),
+        (b'id,text\na,"he said "yes" then"\n', r"docs\.csv:2: not csv"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_whole_is_refused(write, content, said):
+    """Rather than read with other letters, or with the rest of the file in one cell."""
+    with pytest.raises(BadInput, match=said):
+        batches(write("docs.csv", content))
