@@ -73,11 +73,21 @@ def check_scores(samples: pl.DataFrame) -> None:
 
 
 def one_run(samples: pl.DataFrame, *, run: str | None = None, where: str = "samples") -> pl.DataFrame:
-    """The samples of one run: of `run`, or of the only one there.
+    """The scored samples of one run: of `run`, or of the only one there.
+
+    Outputs that the harness left unscored (an error, a repeat beyond those it took) are left out.
 
     Raises:
-        BadInput: no such run, or several and none named.
+        BadInput: no such run, several and none named, or no score at all.
     """
+    chosen = _named_run(samples, run, where)
+    scored = chosen.filter(pl.col("score").is_not_null())
+    if chosen.height and scored.is_empty():
+        raise BadInput("no output has a score", where=where, remedy="Score the run first, or name its score column.")
+    return scored
+
+
+def _named_run(samples: pl.DataFrame, run: str | None, where: str) -> pl.DataFrame:
     if "run" not in samples.columns:
         return samples
     names = sorted(samples["run"].drop_nulls().unique().to_list())

@@ -159,3 +159,11 @@ def test_paired_change_agrees_with_the_t_test():
 
     assert change["p"] == pytest.approx(theirs.pvalue)
     assert (change["low"], change["high"]) == pytest.approx(tuple(theirs.confidence_interval()))
+
+
+def test_unscored_outputs_are_left_out_and_a_run_without_scores_is_refused():
+    """Native logs hold outputs that the harness gave up on."""
+    frame = pl.DataFrame({"item_id": ["a", "b"], "run": ["r", "r"], "score": [1.0, None]})
+    assert scores.one_run(frame)["item_id"].to_list() == ["a"]
+    with pytest.raises(BadInput, match="no output has a score"):
+        scores.one_run(frame.with_columns(score=pl.lit(None, dtype=pl.Float64)))
