@@ -9,7 +9,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from annotator.cli.label import command as label_command
 from annotator.errors import BadInput
 from annotator.judges.scripted import ScriptedJudge
 from annotator.label import label as label_here
@@ -196,3 +198,14 @@ def test_a_refused_run_leaves_no_folder_behind(tmp_path):
     with pytest.raises(BadInput, match="no column 'prompt'"):
         label_here([items], out=tmp_path / "labels.parquet", judge=ScriptedJudge(dict), cache_dir=None)
     assert [path.name for path in tmp_path.iterdir()] == ["items.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--timeout", "-5"), ("--timeout", "nan"), ("--temperature", "nan"), ("--max-cost", "nan"), ("--max-cost", "inf")],
+)
+def test_a_number_that_is_none_is_refused(tmp_path, option):
+    """NaN lies in every range, since it is not less than any bound."""
+    done = CliRunner().invoke(label_command, ["x.jsonl", "-o", "l.parquet", "--kind", "item", *option])
+    assert done.exit_code == 2
+    assert option[0] in done.output

@@ -84,3 +84,20 @@ def test_the_rules_can_be_checked_and_explained(tmp_path):
     done = run("rules", "explain", "op=induction_recursion", "d1", "--document-labels", str(labels))
     assert done.returncode == 0, done.stderr
     assert "affinity" in done.stdout
+
+
+def test_without_arguments_the_help_is_shown():
+    """As an answer, not as a complaint."""
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Start here" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_stdout_is_said_in_one_line():
+    """And with the exit code of a wrong setting."""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "annotator", "taxonomy", "show"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "annotator: the output cannot be written (No space left on device).\n"

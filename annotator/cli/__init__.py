@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -92,7 +93,7 @@ def main() -> None:
     """Entry point: runs a command and turns our errors into one line on stderr and an exit code."""
     try:
         # Not application.main(), which makes a closed pipe exit code 1: here that means that rows failed.
-        with application.make_context("annotator", sys.argv[1:]) as context:
+        with application.make_context("annotator", sys.argv[1:] or ["--help"]) as context:
             status = application.invoke(context)
         sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
@@ -112,5 +113,19 @@ def main() -> None:
         click.echo("annotator: interrupted. What was done is kept; the same command goes on from there.", err=True)
         sys.exit(3)
     except BrokenPipeError:  # `annotator ... | head` is not an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _drop_stdout()
+        click.echo(f"annotator: the output cannot be written ({error.strerror}).", err=True)
+        sys.exit(2)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _drop_stdout() -> None:
+    """Let what is still buffered go nowhere: Python would complain of it on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 import time
@@ -43,6 +44,13 @@ def taxonomy_option(function: F) -> F:
     return click.option(
         "--taxonomy", "taxonomy_path", metavar="FILE", help="Your own taxonomy with the same four axes."
     )(function)
+
+
+def finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """Callback of options whose value must be a number: NaN is in every range, and an endless limit is none."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 def _parse_columns(_context: click.Context, _option: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:

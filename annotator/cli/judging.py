@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import F, taxonomy_option
+from annotator.cli.common import F, finite, taxonomy_option
 
 _OPTIONS = (
     click.option("--kind", type=click.Choice(["item", "document"]), required=True, help="What the records are."),
@@ -16,7 +16,8 @@ _OPTIONS = (
     click.option("--base-url", metavar="URL", help="OpenAI-compatible endpoint (default: OPENAI_BASE_URL, or OpenAI)."),
     click.option("--prompt", "prompt_path", metavar="FILE", help="Your own prompt template for this side."),
     click.option("--cache-dir", default="cache", show_default=True, metavar="DIR", help="Where paid answers lie."),
-    click.option("--temperature", default=0.0, show_default=True, help="Sampling temperature of the judge."),
+    click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0), callback=finite,
+                 help="Sampling temperature of the judge."),
     click.option("--max-output-tokens", default=1024, show_default=True, type=click.IntRange(16), help="Per answer."),
     click.option("--max-input-tokens", type=click.IntRange(64), help="Cut longer records to head, middle and tail."),
     click.option("--strategy", default="auto", show_default=True,

@@ -10,6 +10,7 @@ from annotator.cli.common import (
     ProgressLine,
     column_option,
     emit,
+    finite,
     keep_inputs,
     output_options,
     print_table,
@@ -27,8 +28,10 @@ from annotator.cli.judging import chosen_judge, judge_options
 @click.option("--concurrency", default=64, show_default=True, type=click.IntRange(1), help="Most requests in flight.")
 @click.option("--rpm", type=click.IntRange(1), help="Requests per minute (else learnt from the server).")
 @click.option("--tpm", type=click.IntRange(1), help="Tokens per minute (else learnt from the server).")
-@click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Seconds one request may take.")
-@click.option("--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Stop before spending more.")
+@click.option("--timeout", "timeout_s", default=120.0, show_default=True, type=click.FloatRange(0, min_open=True),
+              callback=finite, help="Seconds one request may take.")  # fmt: skip
+@click.option("--max-cost", type=click.FloatRange(0, min_open=True), callback=finite, metavar="USD",
+              help="Stop before spending more.")  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(1), help="Stop before using more tokens.")
 @click.option("--max-records", type=click.IntRange(1), help="Stop after this many records.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="For students: shards at once.")
