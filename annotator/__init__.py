@@ -52,7 +52,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Steps and their functions share a name: `annotator.rank` is the function, `annotator.rank` the module it lives in.
+    """Steps and their functions share a name: `annotator.rank` is the function, and the module that it lives in.
 
     Importing a submodule sets it as an attribute of its package, which would hide the function; such names are left to
     `__getattr__`. `from annotator.rank import Ranking` works as ever.

@@ -1,4 +1,4 @@
-"""Writes the published JSON Schemas in schemas/ from the taxonomy. Run it after any change of taxonomy or label model."""
+"""Writes the published JSON Schemas in schemas/. Run it after any change of taxonomy or label model."""
 
 from __future__ import annotations
 

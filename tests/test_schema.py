@@ -85,4 +85,4 @@ def test_the_published_schema_is_in_step_with_the_taxonomy(kind):
 
 def test_the_schema_lists_evidence_first():
     """A judge that quotes before it decides leans on the text."""
-    assert list(strict_json_schema(TAXONOMY, "item")["properties"])[0] == "evidence"
+    assert next(iter(strict_json_schema(TAXONOMY, "item")["properties"])) == "evidence"

@@ -35,7 +35,8 @@ _FORM_REFUSED = re.compile(
     r"response_format|json_schema|json_object|\b(?:structured|strict|tools?|tool_choice|functions?|grammar)\b", re.I
 )
 _FIELD_UNKNOWN = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra|not permitted|not allowed|invalid (?:field|param|arg)|instead",
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra|not permitted|not allowed|instead"
+    r"|invalid (?:field|param|arg)",
     re.I,
 )
 _FIELDS = {name: name for name in ("temperature", "seed", "max_tokens")} | {"max_completion_tokens": "max_tokens"}
