@@ -24,6 +24,7 @@ from annotator.readers import SeenIds, Shard, find_shards, read_records
 from annotator.readers.compressed import chunks
 from annotator.readers.recognise import PARQUET_FAULTS
 from annotator.readers.tables import has_rows
+from annotator.resources import resource
 from annotator.retry import failed_ids, take_places
 from annotator.rows import (
     SCHEMA,
@@ -131,7 +132,7 @@ class _Run:
         prompt = None if isinstance(judge, StudentJudge) else judge.prompt
         self.price = None if isinstance(judge, StudentJudge) else price_of(judge.model)
         if self.price is None and budget.max_cost_usd is not None and prompt is not None:
-            remedy = "Add it to schemas/prices.toml, or use --max-tokens."
+            remedy = f"Add it to {resource('schemas', 'prices.toml')}, or use --max-tokens."
             raise BadInput(f"no price is known for {judge.name}", where="--max-cost", remedy=remedy)
         self.maker = Maker(judge.kind, judge.name, judge.taxonomy.version, prompt.version if prompt else None)
         self.made_from = {

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotator.errors import BadInput, did_you_mean
+from annotator.resources import resource
 
 
 class Section(BaseModel):
@@ -86,7 +87,7 @@ def load_settings(path: str | Path) -> tuple[Settings, Path]:
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise BadInput("no such settings file", where=str(path), remedy="See examples/loop.toml for one.") from None
+        raise BadInput("no such settings file", where=str(path), remedy=f"See {_example()} for one.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot be read ({error})", where=str(path)) from None
     except tomllib.TOMLDecodeError as error:
@@ -97,6 +98,10 @@ def load_settings(path: str | Path) -> tuple[Settings, Path]:
         raise _first_problem(error, str(path)) from None
 
 
+def _example() -> Path:
+    return resource("examples", "loop.toml")
+
+
 def _first_problem(error: ValidationError, where: str) -> BadInput:
     # A misspelt key is both unknown and missing: name the misspelling.
     problem = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
@@ -105,7 +110,7 @@ def _first_problem(error: ValidationError, where: str) -> BadInput:
         parent = _section(problem["loc"][:-1])
         return BadInput(f"unknown key {key!r}", where=where, remedy=did_you_mean(str(problem["loc"][-1]), parent))
     if problem["type"] == "missing":
-        return BadInput(f"{key!r} is missing", where=where, remedy="See examples/loop.toml for a commented file.")
+        return BadInput(f"{key!r} is missing", where=where, remedy=f"See {_example()} for one with comments.")
     return BadInput(f"{key}: {problem['msg']} (it is {problem['input']!r})", where=where)
 
 

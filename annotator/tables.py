@@ -152,14 +152,24 @@ def check_output(path: Path) -> None:
 
 def write_probe(folder: Path) -> None:
     """Raise BadInput if files cannot be made in `folder` (it is created if missing)."""
+    remedy = "Choose an output path in a folder that you can write to."
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise BadInput("is not a folder", where=str(folder), remedy=remedy) from None
+    except OSError as error:
+        raise BadInput(f"this folder cannot be made{_because(error)}", where=str(folder), remedy=remedy) from None
+    try:
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        remedy = "Choose an output path in a folder that you can write to."
-        what = f"this folder cannot be written ({error.strerror or error})"
+        what = f"no file can be made in this folder{_because(error)}"
         raise BadInput(what, where=str(folder), remedy=remedy) from None
+
+
+def _because(error: OSError) -> str:
+    """The system's reason in brackets; nothing for "no such file", which the file systems of the kernel give."""
+    return "" if isinstance(error, FileNotFoundError) else f" ({error.strerror or error})"
 
 
 def write_table(frame: pl.DataFrame, path: Path, *, made_from: Mapping[str, Any] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,15 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from annotator.budget import Budget
 from annotator.cli.label import command as label_command
 from annotator.errors import BadInput
 from annotator.judges.scripted import ScriptedJudge
 from annotator.label import label as label_here
 from annotator.readers import find_shards
 from annotator.resources import resource
-from annotator.tables import LABELS, SLICES, read_table, write_table
+from annotator.settings import load_settings
+from annotator.tables import LABELS, SLICES, read_table, write_probe, write_table
 
 ITEMS = [{"id": f"q{n}", "question": f"What is {n} times {n + 1}?", "answer": str(n * (n + 1))} for n in range(4)]
 SAMPLES = [{"item_id": f"q{n}", "run": "a", "response": str(n), "score": n % 2} for n in range(4)]
@@ -209,3 +212,24 @@ def test_a_number_that_is_none_is_refused(tmp_path, option):
     done = CliRunner().invoke(label_command, ["x.jsonl", "-o", "l.parquet", "--kind", "item", *option])
     assert done.exit_code == 2
     assert option[0] in done.output
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_folder_in_which_nothing_can_be_made_is_said_to_be_one():
+    """The kernel's own folders give reasons that lead nowhere ("No such file or directory")."""
+    with pytest.raises(BadInput, match=r"/proc: no file can be made in this folder\. Choose"):
+        write_probe(Path("/proc"))
+    with pytest.raises(BadInput, match=r"/proc/none: this folder cannot be made\. Choose"):
+        write_probe(Path("/proc/none"))
+    with pytest.raises(BadInput, match=r"/dev/null: is not a folder\. Choose"):
+        write_probe(Path("/dev/null"))
+
+
+def test_shipped_files_are_named_by_where_they_lie(tmp_path):
+    """An installation from a wheel has no examples/ in the current folder."""
+    with pytest.raises(BadInput, match=re.escape(str(resource("examples", "loop.toml")))):
+        load_settings(tmp_path / "none.toml")
+    judge = ScriptedJudge(dict)
+    items = jsonl(tmp_path / "items.jsonl", ITEMS)
+    with pytest.raises(BadInput, match=re.escape(str(resource("schemas", "prices.toml")))):
+        label_here([items], out=tmp_path / "l.parquet", judge=judge, budget=Budget(max_cost_usd=1))

@@ -61,7 +61,7 @@ def test_a_failed_write_leaves_the_old_table_and_no_debris(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("t.xlsx", "not a table format"), ("file/t.parquet", "cannot be written"), ("folder.csv", "is a folder")],
+    [("t.xlsx", "not a table format"), ("file/t.parquet", "file: is not a folder"), ("folder.csv", "is a folder")],
 )
 def test_an_impossible_output_is_refused_before_any_work(tmp_path, name, said):
     """Nobody should label for an hour and then fail to write."""

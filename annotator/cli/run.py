@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from annotator.cli.common import ProgressLine, emit, output_options
+from annotator.resources import resource
 
 
-@click.command("run")
+@click.command("run", epilog=f"\b\nA settings file with comments:\n  {resource('examples', 'loop.toml')}")
 @click.argument("settings", metavar="LOOP.TOML")
 @click.option("--out", "-o", metavar="DIR", help="Folder for the artefacts, instead of the one in the settings.")
 @click.option("--cache-dir", default="cache", show_default=True, metavar="DIR", help="Where paid answers are kept.")
@@ -19,7 +20,7 @@ def command(settings: str, out: str | None, cache_dir: str, quiet: bool, as_json
     """Label, diagnose, find slices, match, rank, export, verify and report, as LOOP.TOML says.
 
     Stop it at any time; the same command goes on from there. A finished step is done again only if what it depends on
-    has changed. See examples/loop.toml for a commented settings file.
+    has changed.
     """
     result = run_with_progress(settings, out=out, cache_dir=cache_dir, quiet=quiet)
     emit(result.as_dict(), as_json=as_json, quiet=quiet, show=lambda: show_result(result))
