@@ -15,7 +15,8 @@ from annotator.excerpt import token_estimate
 from annotator.fingerprint import fingerprint
 from annotator.judges import Judge, StudentJudge, Usage
 from annotator.judges.answers import AnswerForm
-from annotator.readers import SeenIds, find_shards, read_records
+from annotator.readers import SeenIds, read_records
+from annotator.readers.tables import filled_shards
 from annotator.rows import make_window
 
 _ROWS = 1024
@@ -68,7 +69,7 @@ def estimate(
     output_of_cached: list[int] = []
     asked: set[str] = set()
     seen = SeenIds()
-    for shard in find_shards(inputs):
+    for shard in filled_shards(inputs):
         for index, batch in enumerate(
             read_records(shard, kind=judge.kind, columns=columns, batch_rows=_ROWS, seen=seen)
         ):

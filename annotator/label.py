@@ -20,10 +20,10 @@ from annotator.fingerprint import fingerprint
 from annotator.judges import Judge, StudentJudge
 from annotator.parts import Part, Parts, failed_path_of
 from annotator.predicting import Plan, check_distinct, predict_in_processes, predict_shard
-from annotator.readers import SeenIds, Shard, find_shards, read_records
+from annotator.readers import SeenIds, Shard, read_records
 from annotator.readers.compressed import chunks
 from annotator.readers.recognise import PARQUET_FAULTS
-from annotator.readers.tables import has_rows
+from annotator.readers.tables import filled_shards
 from annotator.resources import resource
 from annotator.retry import failed_ids, take_places
 from annotator.rows import (
@@ -83,10 +83,7 @@ def label(
         StoppedEarly: a budget or the deadline; the same call goes on from there.
         ServiceFailure: the judge cannot be used.
     """
-    out, shards = _named(out), find_shards(inputs)
-    if not any(has_rows(shard) for shard in shards):
-        where = str(shards[0].path) if len(shards) == 1 else f"{len(shards)} files"
-        raise BadInput("no records", where=where, remedy="Was it still being written?")
+    out, shards = _named(out), filled_shards(inputs)
     run = _Run(judge, out, budget or Budget(), columns, max_input_tokens, progress)
     if not retry_failed:
         return run.label(shards, cache_dir, processes)

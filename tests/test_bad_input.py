@@ -16,6 +16,7 @@ from annotator.budget import Budget
 from annotator.cli.label import command as label_command
 from annotator.errors import BadInput
 from annotator.judges.scripted import ScriptedJudge
+from annotator.label import estimate
 from annotator.label import label as label_here
 from annotator.readers import find_shards
 from annotator.resources import resource
@@ -186,7 +187,15 @@ def test_inputs_without_a_record_are_refused_and_nothing_is_written(tmp_path, na
     (tmp_path / name).write_text(content)
     with pytest.raises(BadInput, match="no records"):
         label_here([tmp_path / name], out=tmp_path / "labels.parquet", judge=ScriptedJudge(dict))
+    with pytest.raises(BadInput, match="no records"):
+        estimate([tmp_path / name], judge=ScriptedJudge(dict))
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_empty_standard_input_is_refused(tmp_path):
+    """The command before the pipe has failed, more often than not."""
+    done = CliRunner().invoke(label_command, ["-", "-o", str(tmp_path / "l.parquet"), "--kind", "item"], input="")
+    assert "standard input: nothing came" in str(done.exception)
 
 
 def test_an_empty_path_is_refused():

@@ -74,6 +74,8 @@ def stdin_as_file(inputs: Sequence[str]) -> Iterator[list[str]]:
         with spooled.open("wb") as target:
             while block := sys.stdin.buffer.read(1 << 20):
                 target.write(block)
+        if not spooled.stat().st_size:
+            raise BadInput("nothing came", where="standard input", remedy="Did the command before the pipe fail?")
         yield [str(spooled) if name == "-" else name for name in inputs]
 
 

@@ -6,8 +6,9 @@ import codecs
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from annotator.errors import BadInput
 from annotator.fingerprint import without_surrogates
 from annotator.readers.compressed import chunks
 from annotator.readers.recognise import PARQUET_FAULTS
-from annotator.readers.shards import Shard
+from annotator.readers.shards import Shard, find_shards
 
 _BATCH_BYTES = 32 << 20
 _LINE_BYTES = 1 << 28
@@ -56,12 +57,21 @@ def stream_rows(shard: Shard, *, batch_rows: int = 4096) -> Iterator[Rows]:
         yield from _jsonl_rows(shard, batch_rows)
 
 
-def has_rows(shard: Shard) -> bool:
-    """Whether a plain table has a row, found by reading to the first; logs of a harness are taken to have some.
+def filled_shards(inputs: Sequence[str | Path]) -> list[Shard]:
+    """`find_shards`, sure that there is a row to read.
 
     Raises:
-        BadInput: as `stream_rows`.
+        BadInput: as `find_shards` and `stream_rows`, or if no shard has a row.
     """
+    shards = find_shards(inputs)
+    if not any(_has_rows(shard) for shard in shards):
+        where = str(shards[0].path) if len(shards) == 1 else f"{len(shards)} files"
+        raise BadInput("no records", where=where, remedy="Was it still being written?")
+    return shards
+
+
+def _has_rows(shard: Shard) -> bool:
+    """Whether a plain table has a row, found by reading to the first; logs of a harness are taken to have some."""
     return shard.format not in ("jsonl", "csv", "parquet") or any(True for _ in stream_rows(shard, batch_rows=1))
 
 
