@@ -15,6 +15,7 @@ from annotator.scores import clustered_se
 from annotator.significance import PRIOR_ITEMS, Against, Floats, MaxT, max_t
 
 SAME_SET = 0.9  # Jaccard similarity from which two descriptions are taken for one slice
+SAME_BY_OPERATION = 0.8  # the same, for one that names an operation where the other does not, and passes by itself
 ALIKE = 0.4  # the items that a wider slice adds must lose at least this share of what the narrower one loses
 SURE = 0.01  # level at which a slice is split: stricter than alpha, since every accepted slice is tried
 _MAX_STEPS = 4
@@ -97,7 +98,7 @@ def explain_away(
         if not len(worth) or not math.isfinite(worth[best]) or tests.p[best] > alpha:
             break
         level = _Levels(lattice, differences, clusters, alive, tests.p, min_items, min_deficit, alpha, against)
-        row = _described(lattice, level.right_level(best))
+        row = _described(lattice, level.right_level(best), tests.p <= alpha)
         evidence = lattice.items_of(row)
         evidence = evidence[alive[evidence]]
         accepted.append(Accepted(row, evidence, float(tests.p[best])))
@@ -105,16 +106,23 @@ def explain_away(
     return Explained(accepted, first, needed, alive)
 
 
-def _described(lattice: Lattice, row: int) -> int:
-    """The shortest description of nearly the same items; the nearest of the shortest."""
+def _described(lattice: Lattice, row: int, passed: NDArray[np.bool_]) -> int:
+    """The shortest description of nearly the same items; then one with an operation; then the nearest.
+
+    Operations are what corpus categories are matched by: "task=trace" for the items of "op=state_tracking" would find
+    the wrong documents.
+    """
     overlap = lattice.overlap(lattice.items_of(row))
-    alike = np.flatnonzero(overlap >= SAME_SET)
+    by_operation = np.array([bool(conjunction.solving_operation) for conjunction in lattice.conjunctions])
+    alike = overlap >= SAME_SET
+    if not by_operation[row]:
+        alike |= (overlap >= SAME_BY_OPERATION) & by_operation & passed
 
     def first(other: int) -> tuple:
         conjunction = lattice.conjunctions[other]
-        return len(conjunction.predicates), -overlap[other], conjunction.order
+        return len(conjunction.predicates), not by_operation[other], -overlap[other], conjunction.order
 
-    return min(alike.tolist(), key=first)
+    return min(np.flatnonzero(alike).tolist(), key=first)
 
 
 @dataclass(slots=True)
