@@ -21,8 +21,8 @@ from annotator.fingerprint import fingerprint
 from annotator.judges.chat import ChatJudge
 from annotator.judges.faults import redact
 from annotator.label import label
+from annotator.labelling.tally import LabelSummary, Progress
 from annotator.tables import write_json, write_probe, write_whole
-from annotator.tally import LabelSummary, Progress
 
 __all__ = ["Collected", "Entry", "collect", "from_file", "status", "submit", "to_file"]
 

@@ -23,10 +23,10 @@ from annotator.judges.cache import Answer, AnswerCache
 from annotator.judges.chat import ChatJudge
 from annotator.judges.faults import redact, status_fault
 from annotator.label import label
+from annotator.labelling.rows import make_window
+from annotator.labelling.tally import LabelSummary, Progress
 from annotator.readers import SeenIds, find_shards, read_records
-from annotator.rows import make_window
 from annotator.tables import write_whole
-from annotator.tally import LabelSummary, Progress
 
 _ROWS = 1024
 _STORED_AT_ONCE = 1000

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.ngrams import Words, fold, split_words
-from annotator.quoted import ItemIndex, Quote
+from annotator.decontamination.ngrams import Words, fold, split_words
+from annotator.decontamination.quoted import ItemIndex, Quote
 from annotator.readers import read_documents
 
 HITS = {

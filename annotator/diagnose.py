@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.causes import BY_ID, CAUSES, INCOMPARABLE
-from annotator.comparability import comparability
+from annotator.diagnosis.causes import BY_ID, CAUSES, INCOMPARABLE
+from annotator.diagnosis.comparability import comparability
+from annotator.diagnosis.findings import FEWEST_ITEMS, RECOVERED, RISE, Finding, examples, look, mean_score
+from annotator.diagnosis.recovery import Pair, axis_shape, resampling_weights
+from annotator.diagnosis.rescore import evidence, item_means
 from annotator.errors import BadInput
-from annotator.findings import FEWEST_ITEMS, RECOVERED, RISE, Finding, examples, look, mean_score
 from annotator.fingerprint import fingerprint
-from annotator.outcomes import outcomes, rounded
-from annotator.recovery import Pair, axis_shape, resampling_weights
-from annotator.rescore import evidence, item_means
 from annotator.scores import check_scores, one_run, paired_change
+from annotator.slicing.outcomes import outcomes, rounded
 from annotator.taxonomy import AXES
 
 _SURE_GAIN = 0.02  # what re-scoring must add to a run without a reference, at the lower end of its interval

@@ -12,21 +12,16 @@ from pathlib import Path
 
 import polars as pl
 
-from annotator.asking import Asking
 from annotator.budget import Budget, price_of
 from annotator.errors import BadInput
-from annotator.estimate import Estimate, estimate
 from annotator.fingerprint import fingerprint
 from annotator.judges import Judge, StudentJudge
-from annotator.parts import Part, Parts, failed_path_of
-from annotator.predicting import Plan, check_distinct, predict_in_processes, predict_shard
-from annotator.readers import SeenIds, Shard, read_records
-from annotator.readers.compressed import chunks
-from annotator.readers.recognise import PARQUET_FAULTS
-from annotator.readers.tables import filled_shards
-from annotator.resources import resource
-from annotator.retry import failed_ids, take_places
-from annotator.rows import (
+from annotator.labelling.asking import Asking
+from annotator.labelling.estimate import Estimate, estimate
+from annotator.labelling.parts import Part, Parts, failed_path_of
+from annotator.labelling.predicting import Plan, check_distinct, predict_in_processes, predict_shard
+from annotator.labelling.retry import failed_ids, take_places
+from annotator.labelling.rows import (
     SCHEMA,
     Labelled,
     Maker,
@@ -37,7 +32,12 @@ from annotator.rows import (
     make_window,
     only_records,
 )
-from annotator.tally import LabelSummary, Progress, ShardCounts, Tally, progress_of, resume
+from annotator.labelling.tally import LabelSummary, Progress, ShardCounts, Tally, progress_of, resume
+from annotator.readers import SeenIds, Shard, read_records
+from annotator.readers.compressed import chunks
+from annotator.readers.recognise import PARQUET_FAULTS
+from annotator.readers.tables import filled_shards
+from annotator.resources import resource
 
 __all__ = ["Estimate", "LabelSummary", "Progress", "estimate", "label"]
 

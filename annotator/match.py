@@ -1,4 +1,4 @@
-"""Match failing slices to corpus categories by the mapping rules (see `annotator.affinity` for the arithmetic)."""
+"""Match failing slices to corpus categories by the mapping rules (`annotator.matching.affinity` has the arithmetic)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.affinity import Links, combined, mix_of, pooled, steps
 from annotator.categories import Category, Profiles, category_sizes, profile_sizes, profiles
 from annotator.errors import BadInput
 from annotator.mapping import CORE, GATE, Rules
+from annotator.matching.affinity import Links, combined, mix_of, pooled, steps
 from annotator.tables import LABELS, MATCHES
 from annotator.taxonomy import AXES, Taxonomy
 

@@ -12,14 +12,14 @@ import polars as pl
 
 from annotator.categories import profiles
 from annotator.decontaminate import HITS, Finder, summary_of, text_batches
+from annotator.decontamination.ngrams import split_words
+from annotator.decontamination.quoted import ItemIndex
 from annotator.errors import BadInput
-from annotator.gain import Gains, gains
 from annotator.mapping import Rules
-from annotator.near_duplicates import KeptDocuments, signatures
-from annotator.ngrams import split_words
-from annotator.quoted import ItemIndex
+from annotator.ranking.gain import Gains, gains
+from annotator.ranking.near_duplicates import KeptDocuments, signatures
+from annotator.ranking.selection import Candidates, quotas
 from annotator.readers import read_documents
-from annotator.selection import Candidates, quotas
 from annotator.tables import DROPPED, LABELS, UPSAMPLE
 
 BYTES_PER_TOKEN = 4  # UTF-8 bytes a token; 4.0-4.6 for English prose and 3-3.5 for code with today's vocabularies

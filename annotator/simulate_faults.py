@@ -1,4 +1,4 @@
-"""Made-up evaluation logs with a known fault: the causes of `annotator.causes` in the formats of four harnesses."""
+"""Made-up evaluation logs with a known fault: the causes of `annotator.diagnose` in the formats of four harnesses."""
 
 from __future__ import annotations
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.all_over import ALL_OVER_SHARE, losing_operations, worse_all_over
-from annotator.by_column import column_table
 from annotator.errors import BadInput
-from annotator.explain_away import Explained, explain_away
-from annotator.lattice import Lattice, build_lattice
-from annotator.outcomes import QUESTIONS, Outcomes, outcomes, rounded
 from annotator.scores import clustered_se, paired_change, score_interval
-from annotator.significance import (
+from annotator.slicing.all_over import ALL_OVER_SHARE, losing_operations, worse_all_over
+from annotator.slicing.by_column import column_table
+from annotator.slicing.explain_away import Explained, explain_away
+from annotator.slicing.lattice import Lattice, build_lattice
+from annotator.slicing.outcomes import QUESTIONS, Outcomes, outcomes, rounded
+from annotator.slicing.significance import (
     PRIOR_ITEMS,
     Against,
     Floats,
@@ -26,7 +26,7 @@ from annotator.significance import (
     one_sided_p,
     shrink,
 )
-from annotator.stability import confirmed, halves, reappearance
+from annotator.slicing.stability import confirmed, halves, reappearance
 from annotator.tables import SLICES
 
 LARGEST_DEFICIT = 0.5  # a set too small to be found even if it had lost this much is no candidate

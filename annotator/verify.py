@@ -10,16 +10,26 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotator.effects import Arm, Mask, common_items, effect, flips, holm, items_needed, read_arm, weights_of
 from annotator.errors import BadInput
 from annotator.fingerprint import fingerprint
-from annotator.lattice import build_lattice
-from annotator.outcomes import rounded
-from annotator.passing import pass_table
 from annotator.scores import one_run, score_interval
-from annotator.significance import max_t
-from annotator.stability import halves
+from annotator.slicing.lattice import build_lattice
+from annotator.slicing.outcomes import rounded
+from annotator.slicing.significance import max_t
+from annotator.slicing.stability import halves
 from annotator.taxonomy import AXES
+from annotator.verification.effects import (
+    Arm,
+    Mask,
+    common_items,
+    effect,
+    flips,
+    holm,
+    items_needed,
+    read_arm,
+    weights_of,
+)
+from annotator.verification.passing import pass_table
 
 _FEWEST_ITEMS = 10
 _FLIPS = 1000

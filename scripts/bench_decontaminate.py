@@ -18,8 +18,8 @@ from collections.abc import Callable
 import polars as pl
 
 from annotator.decontaminate import Finder, decontaminate, text_batches
-from annotator.ngrams import split_words
-from annotator.quoted import ItemIndex
+from annotator.decontamination.ngrams import split_words
+from annotator.decontamination.quoted import ItemIndex
 from annotator.readers import read_documents, read_items
 
 EDITS = ("verbatim", "case", "spacing", "punctuation", "markup", "one word in twelve")

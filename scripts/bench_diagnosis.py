@@ -15,8 +15,8 @@ import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from annotator.causes import INCOMPARABLE
 from annotator.diagnose import diagnose
+from annotator.diagnosis.causes import INCOMPARABLE
 from annotator.readers import read_items, read_samples
 from annotator.simulate_faults import FAULTS, HARNESSES, VISIBLE_IN, Run, exam, with_fault, write_log
 

@@ -24,10 +24,10 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from annotator.lattice import Lattice, build_lattice
-from annotator.outcomes import outcomes
 from annotator.simulate import Planted, plant, recovery_of
 from annotator.slices import find_slices
+from annotator.slicing.lattice import Lattice, build_lattice
+from annotator.slicing.outcomes import outcomes
 from annotator.taxonomy import AXES
 
 SETTINGS = {

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from annotator.all_over import holm
 from annotator.slices import find_slices
+from annotator.slicing.all_over import holm
 
 OPERATIONS = ["arithmetic", "deduction", "recall"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from annotator.answers import answers_in, cut_end_marker, gold_in_tail, gold_of, last_token, matches
+from annotator.diagnosis.answers import answers_in, cut_end_marker, gold_in_tail, gold_of, last_token, matches
 
 CASES = [
     ("(B)", "Both are hyperbolic. So the answer is (B).", ["B"]),

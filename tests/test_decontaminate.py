@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_rows import documents, items
 
 from annotator.decontaminate import HITS, decontaminate
-from annotator.ngrams import ngrams, split_words
+from annotator.decontamination.ngrams import ngrams, split_words
 
 QUESTION = (
     "Janet's ducks lay 16 eggs per day. She eats three for breakfast every morning and bakes muffins for her friends "

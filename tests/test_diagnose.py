@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotator.answers import gold_of
 from annotator.diagnose import diagnose
+from annotator.diagnosis.answers import gold_of
+from annotator.diagnosis.rescore import cut_first_answer, evidence, rescored
 from annotator.errors import BadInput
-from annotator.rescore import cut_first_answer, evidence, rescored
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the real runs lie beside the checkout, not in it")

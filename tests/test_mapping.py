@@ -9,8 +9,8 @@ import pytest
 
 from annotator.errors import BadInput, UnknownValue
 from annotator.mapping import load_rules, parse_rules
+from annotator.matching.rule_findings import check_rules
 from annotator.resources import resource
-from annotator.rule_findings import check_rules
 from annotator.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()

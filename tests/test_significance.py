@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse, stats
 
-from annotator import significance
+from annotator.slicing import significance
 
 
 def random_sets(generator, sets, items, size):

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from annotator.errors import BadInput
-from annotator.lattice import Conjunction, build_lattice
 from annotator.slices import find_slices
+from annotator.slicing.lattice import Conjunction, build_lattice
 from annotator.tables import SLICES
 
 BACKGROUNDS = ("math.algebra", "math.number_theory", "everyday.social")

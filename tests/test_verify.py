@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from annotator import effects
 from annotator.errors import BadInput
-from annotator.passing import pass_table
+from annotator.verification import effects
+from annotator.verification.passing import pass_table
 from annotator.verify import verify
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"

@@ -29,7 +29,9 @@ SHOWN = 10
 @click.option(
     "--slices", "slices_path", metavar="FILE", help="The slices: stricter about the benchmarks they came from."
 )
-@click.option("--budget-tokens", required=True, type=click.IntRange(1, 2**63 - 1), help="Tokens to add, repeats included.")
+@click.option(
+    "--budget-tokens", required=True, type=click.IntRange(1, 2**63 - 1), help="Tokens to add, repeats included."
+)
 @click.option("--max-repeats", default=4, show_default=True, type=click.IntRange(1), help="Passes over one document.")
 @click.option("--locate", is_flag=True, help="Fill the columns shard and row; they depend on how the corpus is split.")
 @click.option("--rules", "rules_path", metavar="FILE", help="Your own mapping rules.")

@@ -26,7 +26,7 @@ def check(file: str | None, taxonomy_path: str | None, quiet: bool, as_json: boo
     Exit code 1 if anything is found.
     """
     from annotator.mapping import load_rules
-    from annotator.rule_findings import check_rules
+    from annotator.matching.rule_findings import check_rules
     from annotator.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy(taxonomy_path)
@@ -67,9 +67,9 @@ def explain_(
     """
     from dataclasses import asdict
 
-    from annotator.lattice import described_by
     from annotator.mapping import load_rules
     from annotator.match import explain
+    from annotator.slicing.lattice import described_by
     from annotator.tables import read_labels
     from annotator.taxonomy import load_taxonomy
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from annotator.causes import BY_ID, INCOMPARABLE
+from annotator.diagnosis.causes import BY_ID, INCOMPARABLE
 from annotator.report.artefacts import Folder
 from annotator.report.wording import MISSING, amount, clip, count, number, percent, points, several
 

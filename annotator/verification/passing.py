@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.answers import Gold, answers_in, gold_of
-from annotator.outcomes import rounded
+from annotator.diagnosis.answers import Gold, answers_in, gold_of
 from annotator.scores import guess_floor, item_scores
+from annotator.slicing.outcomes import rounded
 
 
 def pass_table(

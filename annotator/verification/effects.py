@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from annotator.errors import BadInput
-from annotator.outcomes import rounded
 from annotator.scores import Floats, item_scores
+from annotator.slicing.outcomes import rounded
 
 Mask = NDArray[np.bool_]
 

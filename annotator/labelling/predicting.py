@@ -13,10 +13,19 @@ from typing import Any
 import polars as pl
 
 from annotator.judges import StudentJudge, open_judge
-from annotator.parts import Layout, Part
+from annotator.labelling.parts import Layout, Part
+from annotator.labelling.rows import (
+    SCHEMA,
+    Maker,
+    Window,
+    content_digest,
+    dead_letters,
+    make_window,
+    only_records,
+    with_bad_rows,
+)
+from annotator.labelling.tally import ShardCounts
 from annotator.readers import SeenIds, Shard, read_records
-from annotator.rows import SCHEMA, Maker, Window, content_digest, dead_letters, make_window, only_records, with_bad_rows
-from annotator.tally import ShardCounts
 
 _ROWS = 2048
 _POLL_S = 0.5

@@ -15,9 +15,9 @@ from annotator.excerpt import token_estimate
 from annotator.fingerprint import fingerprint
 from annotator.judges import Judge, StudentJudge, Usage
 from annotator.judges.answers import AnswerForm
+from annotator.labelling.rows import make_window
 from annotator.readers import SeenIds, read_records
 from annotator.readers.tables import filled_shards
-from annotator.rows import make_window
 
 _ROWS = 1024
 _EVIDENCE_CHARS = 80

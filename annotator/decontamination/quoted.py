@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from annotator.ngrams import Words, ngrams, split_words
+from annotator.decontamination.ngrams import Words, ngrams, split_words
 
 SEED_WORDS = 8
 LONG_RUN = 13  # Brown et al. (2020), appendix C: a shared run of 13 words is a collision

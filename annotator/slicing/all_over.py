@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from annotator.explain_away import Accepted, Explained
-from annotator.lattice import Conjunction, Lattice
-from annotator.outcomes import Outcomes
 from annotator.scores import clustered_se, paired_change
-from annotator.significance import Floats, MaxT
+from annotator.slicing.explain_away import Accepted, Explained
+from annotator.slicing.lattice import Conjunction, Lattice
+from annotator.slicing.outcomes import Outcomes
+from annotator.slicing.significance import Floats, MaxT
 
 ALL_OVER_SHARE = 0.2  # of alpha, for this second question, so that both together stay near alpha
 

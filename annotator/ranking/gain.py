@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from annotator.affinity import pooled
 from annotator.categories import Profiles
 from annotator.errors import BadInput
 from annotator.mapping import Rules
+from annotator.matching.affinity import pooled
 
 
 @dataclass(frozen=True, slots=True)

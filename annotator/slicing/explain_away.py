@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from annotator.fingerprint import fingerprint
-from annotator.lattice import Lattice
 from annotator.scores import clustered_se
-from annotator.significance import PRIOR_ITEMS, Against, Floats, MaxT, max_t
+from annotator.slicing.lattice import Lattice
+from annotator.slicing.significance import PRIOR_ITEMS, Against, Floats, MaxT, max_t
 
 SAME_SET = 0.9  # Jaccard similarity from which two descriptions are taken for one slice
 SAME_BY_OPERATION = 0.8  # the same, for one that names an operation where the other does not, and passes by itself

@@ -20,8 +20,8 @@ from annotator.errors import ServiceFailure, StoppedEarly
 from annotator.excerpt import token_estimate
 from annotator.judges import Judge, Reply, Request, Unanswered, Usage
 from annotator.judges.cache import Answer, AnswerCache
-from annotator.rows import Failure, Labelled, Window
-from annotator.tally import Tally
+from annotator.labelling.rows import Failure, Labelled, Window
+from annotator.labelling.tally import Tally
 
 _OPEN_WINDOWS = 16
 _COMMIT_EVERY_S = 0.02

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.causes import INCOMPARABLE, Cause, Marks
-from annotator.outcomes import rounded
-from annotator.recovery import Pair
-from annotator.rescore import item_means, item_numbers
+from annotator.diagnosis.causes import INCOMPARABLE, Cause, Marks
+from annotator.diagnosis.recovery import Pair
+from annotator.diagnosis.rescore import item_means, item_numbers
+from annotator.slicing.outcomes import rounded
 
 RISE = 0.10  # how much more frequent a sign must be than in the reference run
 RECOVERED = 0.5  # the share of the drop that a cause must explain, at the lower end of its interval

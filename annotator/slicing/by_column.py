@@ -11,9 +11,9 @@ from scipy import sparse
 
 from annotator.errors import BadInput, did_you_mean
 from annotator.fingerprint import fingerprint
-from annotator.outcomes import Outcomes, rounded
 from annotator.scores import item_scores, score_interval
-from annotator.significance import benjamini_hochberg, max_t, one_sided_p
+from annotator.slicing.outcomes import Outcomes, rounded
+from annotator.slicing.significance import benjamini_hochberg, max_t, one_sided_p
 
 BY_COLUMN = {
     "column": pl.String,

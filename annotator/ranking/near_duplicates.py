@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import rensa
 
-from annotator.ngrams import Words, ngrams
+from annotator.decontamination.ngrams import Words, ngrams
 
 SHINGLE_WORDS = 5
 BANDS, ROWS = 14, 8  # FineWeb's setting: pairs alike to 0.8 are found with probability 0.92

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from annotator.errors import BadInput
-from annotator.parts import failed_path_of
+from annotator.labelling.parts import failed_path_of
 from annotator.tables import LABELS, read_made_from, read_table, write_table
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from annotator.answers import (
+from annotator.diagnosis.answers import (
     END_MARKERS,
     Gold,
     answers_in,

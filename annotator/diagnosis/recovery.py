@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotator.rescore import item_means, item_numbers
+from annotator.diagnosis.rescore import item_means, item_numbers
 from annotator.scores import Floats, paired_change
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from annotator.explain_away import Explained
 from annotator.fingerprint import fingerprint
-from annotator.lattice import Lattice
-from annotator.significance import (
+from annotator.slicing.explain_away import Explained
+from annotator.slicing.lattice import Lattice
+from annotator.slicing.significance import (
     Against,
     Floats,
     design_effects,

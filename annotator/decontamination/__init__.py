@@ -1,0 +1,1 @@
+"""The parts of `annotator.decontaminate`: words, seeds, and quoted stretches."""

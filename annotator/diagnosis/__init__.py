@@ -1,0 +1,1 @@
+"""The parts of `annotator.diagnose`: comparability, causes, and re-scorers that are pure functions of a log."""

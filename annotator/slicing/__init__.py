@@ -1,0 +1,1 @@
+"""The parts of `annotator.slices`: candidates, tests, and the search for the few slices that explain a loss."""

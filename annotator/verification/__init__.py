@@ -1,0 +1,1 @@
+"""The parts of `annotator.verify`: effects with intervals, and what each verdict asks for."""
