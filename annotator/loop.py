@@ -20,8 +20,8 @@ from annotator.diagnose import diagnose
 from annotator.errors import BadInput
 from annotator.export import export
 from annotator.fingerprint import fingerprint
-from annotator.judges import Pace, open_judge
-from annotator.label import label
+from annotator.judges import Judge, Pace, StudentJudge, open_judge
+from annotator.label import estimate, label
 from annotator.mapping import Rules, load_rules
 from annotator.match import match
 from annotator.prompts import load_prompt
@@ -123,6 +123,29 @@ def run_loop(
     return LoopResult(loop.out, loop.artefacts, loop.summaries, failed)
 
 
+def forecast_loop(
+    settings_path: str | Path,
+    *,
+    cache_dir: str | Path = "cache",
+    api_key: str | None = None,
+    base_url: str | None = None,
+) -> dict[str, Any]:
+    """What labelling would cost, per side: records, cached, tokens, USD. Sends nothing and writes nothing.
+
+    Raises:
+        BadInput: as `run_loop`, for whatever is wrong with settings or inputs.
+    """
+    settings, base = load_settings(settings_path)
+    loop = _Loop(settings, base, base / settings.out, lambda *_: None)
+    loop.check_inputs()
+    forecast = {}
+    for kind in KINDS:
+        judge, source = loop.judge_of(kind, api_key, base_url)
+        paths = loop.paths(source)
+        forecast[f"{kind}_labels"] = estimate(paths, judge=judge, cache_dir=cache_dir, columns=source.columns).as_dict()
+    return forecast
+
+
 @dataclass
 class _Loop:
     """The state of one run: what the steps share, and which of them are done."""
@@ -146,8 +169,8 @@ class _Loop:
         """Raise BadInput for any input that is missing, before the first step starts."""
         for source in (self.settings.items, self.settings.samples, self.settings.reference, self.settings.after):
             if source:
-                find_shards(self._paths(source))
-        find_shards(self._paths(self.settings.documents))
+                find_shards(self.paths(source))
+        find_shards(self.paths(self.settings.documents))
 
     def step(self, name: str, file: str, inputs: Sequence[Any], do: Callable[[Path], Mapping[str, Any]]) -> None:
         """Do one step, unless it is finished and nothing that it depends on has changed.
@@ -179,35 +202,37 @@ class _Loop:
 
     # ------------------------------------------------------------- the steps
 
+    def judge_of(self, kind: Kind, api_key: str | None, base_url: str | None) -> tuple[Judge | StudentJudge, Input]:
+        """The judge of one side, and the records that it labels."""
+        judging = self.settings.judge
+        judge = open_judge(
+            judging.items if kind == "item" else judging.documents,
+            kind=kind,
+            taxonomy=self.taxonomy,
+            prompt=load_prompt(kind, self.taxonomy),
+            base_url=judging.base_url or base_url,
+            api_key=api_key,
+            pace=Pace(concurrency=judging.concurrency),
+        )
+        return judge, self.settings.items if kind == "item" else self.settings.documents
+
     def label(self, kind: Kind, cache_dir: str | Path, api_key: str | None, base_url: str | None) -> None:
         """Items or documents -> item_labels.parquet or document_labels.parquet."""
-        judging = self.settings.judge
-        source = self.settings.items if kind == "item" else self.settings.documents
-        spec = judging.items if kind == "item" else judging.documents
-        prompt = load_prompt(kind, self.taxonomy)
+        judge, source = self.judge_of(kind, api_key, base_url)
         name = f"{kind}_labels"
 
         def do(path: Path) -> Mapping[str, Any]:
-            judge = open_judge(
-                spec,
-                kind=kind,
-                taxonomy=self.taxonomy,
-                prompt=prompt,
-                base_url=judging.base_url or base_url,
-                api_key=api_key,
-                pace=Pace(concurrency=judging.concurrency),
-            )
             return label(
-                self._paths(source),
+                self.paths(source),
                 out=path,
                 judge=judge,
                 cache_dir=cache_dir,
-                budget=Budget(max_cost_usd=judging.max_cost),
+                budget=Budget(max_cost_usd=self.settings.judge.max_cost),
                 columns=source.columns,
                 progress=lambda now: self.progress(name, "working", now),
             ).as_dict()
 
-        self.step(name, f"{name}.parquet", [spec, prompt.fingerprint, *self._identities(source)], do)
+        self.step(name, f"{name}.parquet", [judge.name, judge.identity, *self._identities(source)], do)
 
     def diagnose(self) -> None:
         """Raw outputs -> diagnosis.json."""
@@ -242,7 +267,7 @@ class _Loop:
                 self._labels("document"),
                 rules=self.rules,
                 taxonomy=self.taxonomy,
-                documents=document_frame(self._paths(self.settings.documents), columns=self.settings.documents.columns),
+                documents=document_frame(self.paths(self.settings.documents), columns=self.settings.documents.columns),
                 item_labels=self._labels("item"),
             )
             write_table(found.table, path, made_from=self._made_from())
@@ -259,7 +284,7 @@ class _Loop:
             ranking = rank(
                 self._table("matches", MATCHES),
                 self._labels("document"),
-                self._paths(self.settings.documents),
+                self.paths(self.settings.documents),
                 self._items(),
                 rules=self.rules,
                 slices=self._table("slices", SLICES),
@@ -305,7 +330,7 @@ class _Loop:
                 self._items(),
                 self._labels("item"),
                 self._run("samples"),
-                read_samples(self._paths(after), columns=after.columns),
+                read_samples(self.paths(after), columns=after.columns),
                 self._table("slices", SLICES),
             )
             write_json(path, found)
@@ -321,7 +346,7 @@ class _Loop:
 
     def _write_report(self, path: Path) -> Mapping[str, Any]:
         documents = self.settings.documents
-        write_text(path, report(self.out, documents=self._paths(documents), columns=documents.columns))
+        write_text(path, report(self.out, documents=self.paths(documents), columns=documents.columns))
         return {}
 
     # ------------------------------------------------- what the steps read
@@ -329,11 +354,11 @@ class _Loop:
     def _path(self, name: str | None) -> Path | None:
         return self.base / name if name else None
 
-    def _paths(self, source: Input) -> list[str]:
+    def paths(self, source: Input) -> list[str]:
         return [str(self.base / path) for path in source.paths]
 
     def _identities(self, source: Input) -> list[Any]:
-        return [source.model_dump(), *(shard.path for shard in find_shards(self._paths(source)))]
+        return [source.model_dump(), *(shard.path for shard in find_shards(self.paths(source)))]
 
     def _evaluation(self) -> list[Any]:
         """What diagnosis, slices and verification all depend on."""
@@ -342,13 +367,13 @@ class _Loop:
         return [*(part for source in sources for part in self._identities(source)), self._labels_path("item")]
 
     def _items(self) -> pl.DataFrame:
-        return read_items(self._paths(self.settings.items), columns=self.settings.items.columns)
+        return read_items(self.paths(self.settings.items), columns=self.settings.items.columns)
 
     def _run(self, name: str) -> pl.DataFrame | None:
         source = getattr(self.settings, name)
         if not source:
             return None
-        return one_run(read_samples(self._paths(source), columns=source.columns), run=source.run, where=name)
+        return one_run(read_samples(self.paths(source), columns=source.columns), run=source.run, where=name)
 
     def _labels_path(self, kind: Kind) -> Path:
         return self.artefacts[f"{kind}_labels"]

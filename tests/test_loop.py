@@ -167,3 +167,13 @@ def test_outputs_that_lost_their_stop_are_not_blamed_on_data(tmp_path):
     assert diagnosis["verdict"] == "not_data"
     assert not (tmp_path / "out" / "upsample.parquet").exists()
     assert "data is not the cause" in done.stderr
+
+
+def test_a_dry_run_says_what_labelling_costs_and_writes_nothing(tmp_path):
+    """Both sides, with the records that are there."""
+    done = annotator("run", shuffled_example(tmp_path / "example", seed=1), "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    forecast = json.loads(done.stdout)
+    assert forecast["item_labels"]["records"] == 322
+    assert forecast["document_labels"]["records"] == 162
+    assert not (tmp_path / "demo").exists()

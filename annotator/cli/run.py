@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, emit, output_options
+from annotator.cli.common import ProgressLine, emit, output_options, print_table
 from annotator.resources import resource
 
 
@@ -15,16 +15,34 @@ from annotator.resources import resource
 @click.argument("settings", metavar="LOOP.TOML")
 @click.option("--out", "-o", metavar="DIR", help="Folder for the artefacts, instead of the one in the settings.")
 @click.option("--cache-dir", default="cache", show_default=True, metavar="DIR", help="Where paid answers are kept.")
+@click.option("--dry-run", is_flag=True, help="Say what labelling will cost, and send nothing.")
 @output_options
-def command(settings: str, out: str | None, cache_dir: str, quiet: bool, as_json: bool) -> int:
+def command(settings: str, out: str | None, cache_dir: str, dry_run: bool, quiet: bool, as_json: bool) -> int:
     """Label, diagnose, find slices, match, rank, export, verify and report, as LOOP.TOML says.
 
     Stop it at any time; the same command goes on from there. A finished step is done again only if what it depends on
     has changed.
     """
+    if dry_run:
+        _forecast(settings, cache_dir, quiet=quiet, as_json=as_json)
+        return 0
     result = run_with_progress(settings, out=out, cache_dir=cache_dir, quiet=quiet)
     emit(result.as_dict(), as_json=as_json, quiet=quiet, show=lambda: show_result(result))
     return 1 if result.failed else 0
+
+
+def _forecast(settings: str, cache_dir: str, *, quiet: bool, as_json: bool) -> None:
+    from annotator.loop import forecast_loop
+
+    forecast = forecast_loop(
+        settings,
+        cache_dir=cache_dir,
+        api_key=os.environ.get("OPENAI_API_KEY"),
+        base_url=os.environ.get("OPENAI_BASE_URL"),
+    )
+    columns = ["model", "records", "cached", "to_ask", "input_tokens", "output_tokens", "cost_usd"]
+    rows = [[step, *(one.get(name) for name in columns)] for step, one in forecast.items()]
+    emit(forecast, as_json=as_json, quiet=quiet, show=lambda: print_table(["step", *columns], rows))
 
 
 def run_with_progress(settings: str, *, out: str | None, cache_dir: str, quiet: bool) -> Any:
