@@ -18,7 +18,7 @@ def _parse_arms(_context: click.Context, _option: click.Parameter, pairs: Sequen
     for pair in pairs:
         name, sign, path = pair.partition("=")
         if not (name and sign and path):
-            raise BadInput(f"{pair!r} is not NAME=INPUT", where="--control", remedy="Write random=outputs.jsonl, say.")
+            raise BadInput(f"{pair!r} is not NAME=INPUT", where="--controls", remedy="Write random=outputs.jsonl, say.")
         arms.setdefault(name, []).append(path)
     return arms
 
@@ -29,7 +29,7 @@ def _parse_arms(_context: click.Context, _option: click.Parameter, pairs: Sequen
 @click.option("--before", required=True, multiple=True, metavar="INPUT", help="Outputs before the change.")
 @click.option("--after", required=True, multiple=True, metavar="INPUT", help="Outputs after it; several runs: seeds.")
 @click.option("--slices", "slices_path", required=True, metavar="FILE", help="The slices the change was aimed at.")
-@click.option("--control", "controls", multiple=True, metavar="NAME=INPUT", callback=_parse_arms,
+@click.option("--controls", "controls", multiple=True, metavar="NAME=INPUT", callback=_parse_arms,
               help="Outputs after another change from the same start: random=r1.jsonl; repeatable.")  # fmt: skip
 @click.option("--metric", default="mean", show_default=True, help="mean, or pass@K.")
 @click.option("--margin", default=0.02, show_default=True, help="A loss elsewhere up to this rate is no loss.")
@@ -49,7 +49,7 @@ def command(
     \b
     Example:
       annotator verify --items math.jsonl --labels items.parquet --slices slices.parquet --before base.jsonl \\
-          --after targeted-s0.jsonl --after targeted-s1.jsonl --control random=random-s0.jsonl
+          --after targeted-s0.jsonl --after targeted-s1.jsonl --controls random=random-s0.jsonl
     """
     from annotator.readers import read_items, read_samples
     from annotator.scores import one_run
