@@ -81,7 +81,7 @@ def _write_megatron(upsample: pl.DataFrame, path: Path, *, prefix: str = "{sourc
         raise BadInput(f"{len(shares)} data sets; Megatron-LM blends fewer than {MAX_BLENDS}", where=str(path))
     words: list[str] = []
     for source, share in shares.items():
-        name = prefix.replace("{source}", source)
+        name = prefix.replace("{source}", _file_name(source))
         if shlex.split(name) != [name] or _is_number(name):
             remedy = "Give --prefix without white space, e.g. data/{source}_text_document."
             raise BadInput(f"{name!r} cannot be a Megatron-LM prefix", where=str(path), remedy=remedy)
@@ -126,12 +126,17 @@ class Group:
         return self.unique_tokens * self.repeats
 
 
+def _file_name(source: str) -> str:
+    """A source's name with letters and digits of any script, and _ for all else but . and -."""
+    return re.sub(r"[^\w.-]+", "_", source)
+
+
 def groups_of(upsample: pl.DataFrame) -> list[Group]:
     """The list by source and number of passes, in order of their names ("books-x3")."""
     named = upsample.with_columns(pl.col("source").fill_null("unknown"))
     groups = []
     for (source, repeats), rows in named.partition_by("source", "repeats", as_dict=True).items():
-        safe = re.sub(r"[^A-Za-z0-9._-]+", "_", str(source))
+        safe = _file_name(str(source))
         groups.append(Group(f"{safe}-x{repeats}", str(source), int(repeats), rows.sort("rank")))
     groups.sort(key=lambda group: (group.name, group.source))
     names = [group.name for group in groups]

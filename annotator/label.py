@@ -154,6 +154,7 @@ class _Run:
         parts = Parts(self.out, fingerprint([_ROW_FORM, self.made_from, dict(self.columns), only]))
         try:
             every = [Part(parts.layout, shard) for shard in shards]
+            _one_table_each(every)
             todo = []
             for part in every:
                 counts = part.finished()
@@ -295,6 +296,16 @@ class _Run:
 def _inputs_digest(parts: Sequence[Part]) -> str:
     total = sum(int((part.finished() or {})["digest"], 16) for part in parts)
     return f"{total % (1 << 256):064x}"
+
+
+def _one_table_each(parts: Sequence[Part]) -> None:
+    """Raise BadInput if two shards would be written to one table of an output folder."""
+    shards: dict[Path, Shard] = {}
+    for part in parts:
+        other = shards.setdefault(part.table, part.shard)
+        if other is not part.shard:
+            what = f"its labels would have the same name as those of {other.name}"
+            raise BadInput(what, where=part.shard.name, remedy="Rename one of the shards, or write one table.")
 
 
 def row_count(shards: Sequence[Shard]) -> int | None:

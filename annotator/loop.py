@@ -6,6 +6,7 @@ what it gave is kept in `steps.json` beside the artefacts. Labelling resumes ins
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -107,8 +108,8 @@ def run_loop(
     loop.diagnose()
     loop.slices()
     if loop.summaries["diagnosis"]["verdict"] == "not_data":
-        for step in ("document_labels", "matches", "upsample", "export"):
-            loop.skip(step, "the diagnosis says that data is not the cause")
+        for step in ("matches.parquet", "upsample.parquet", "export"):
+            loop.skip(step.removesuffix(".parquet"), step, "the diagnosis says that data is not the cause")
     else:
         loop.label("document", cache_dir, api_key, base_url)
         loop.match()
@@ -116,7 +117,7 @@ def run_loop(
         if loop.summaries["upsample"]["chosen"]:
             loop.export()
         else:
-            loop.skip("export", "no document was chosen")
+            loop.skip("export", "export", "no document was chosen")
     loop.verify()
     loop.report()
     failed = sum(loop.summaries.get(step, {}).get("failed", 0) for step in ("item_labels", "document_labels"))
@@ -184,21 +185,35 @@ class _Loop:
         key = fingerprint([version("annotator"), self.taxonomy.fingerprint, *map(_identity, inputs)])
         before = self.finished.get(name, {})
         self.artefacts[name] = path
-        if before.get("key") == key and path.exists():
+        if before.get("key") == key and before["files"] == self._sizes(path):
             self.summaries[name] = before["summary"]
             self.progress(name, "resumed", before["summary"])
             return
         self.progress(name, "started", None)
+        self._forget(name)  # before any of its files changes: a step that is cut short is not finished
         summary = dict(do(path))
         self.summaries[name] = summary
-        self.finished[name] = {"key": key, "summary": summary, "file": file}
+        self.finished[name] = {"key": key, "summary": summary, "files": self._sizes(path)}
         write_json(self.out / "steps.json", self.finished)
         self.progress(name, "done", summary)
 
-    def skip(self, name: str, reason: str) -> None:
-        """Leave a step out and say why; an artefact of an earlier run would contradict this one."""
-        self.finished.pop(name, None)
+    def skip(self, name: str, file: str, reason: str) -> None:
+        """Leave a step out and say why. What an earlier run wrote is removed: it would contradict this one."""
+        self._forget(name)
+        for path in (self.out / file, beside(self.out / file, "dropped.parquet")):
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
         self.progress(name, "skipped", reason)
+
+    def _forget(self, name: str) -> None:
+        if self.finished.pop(name, None) is not None:
+            write_json(self.out / "steps.json", self.finished)
+
+    def _sizes(self, path: Path) -> dict[str, int]:
+        """Bytes of every file that a step wrote, by its name inside the output folder."""
+        beneath = sorted(path.rglob("*")) if path.is_dir() else [path, beside(path, "dropped.parquet")]
+        return {str(file.relative_to(self.out)): file.stat().st_size for file in beneath if file.is_file()}
 
     # ------------------------------------------------------------- the steps
 
@@ -304,7 +319,8 @@ class _Loop:
         formats = self.settings.export.formats
 
         def do(folder: Path) -> Mapping[str, Any]:
-            folder.mkdir(exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # formats that are not asked for any more
+            folder.mkdir()
             upsample = self._table("upsample", UPSAMPLE)
             made_from = self._made_from()
             return {
@@ -322,7 +338,9 @@ class _Loop:
     def verify(self) -> None:
         """Outputs before and after the change -> verification.json, where the settings name an `after`."""
         after = self.settings.after
-        if not after:
+        if not after or not self.summaries["slices"]["slices"]:
+            because = "no slice fails" if after else "the settings name no outputs after the change"
+            self.skip("verification", "verification.json", because)
             return
 
         def do(path: Path) -> Mapping[str, Any]:
@@ -330,8 +348,9 @@ class _Loop:
                 self._items(),
                 self._labels("item"),
                 self._run("samples"),
-                read_samples(self.paths(after), columns=after.columns),
+                self._run("after") if after.run else read_samples(self.paths(after), columns=after.columns),
                 self._table("slices", SLICES),
+                metric=self.settings.slices.metric,
             )
             write_json(path, found)
             return {name: found[name] for name in ("verdict",) if name in found}

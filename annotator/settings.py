@@ -39,7 +39,7 @@ class Judging(Section):
 class Slicing(Section):
     """How failing slices are looked for."""
 
-    metric: str = "mean"
+    metric: Annotated[str, Field(pattern=r"^(mean|pass[@^][1-9]\d*)$")] = "mean"
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     min_items: Annotated[int, Field(ge=2)] | None = None
 
@@ -47,7 +47,7 @@ class Slicing(Section):
 class Ranking(Section):
     """How much to upsample."""
 
-    budget_tokens: Annotated[int, Field(gt=0)]
+    budget_tokens: Annotated[int, Field(gt=0, lt=2**63)]
     max_repeats: Annotated[int, Field(ge=1)] = 4
 
 

@@ -52,10 +52,12 @@ def test_megatron_gets_pairs_of_weight_and_prefix(tmp_path):
 
 
 def test_megatron_refuses_prefixes_that_it_would_misread(tmp_path):
-    """White space splits a prefix; a number is taken for a weight."""
-    for source in ("two words", "0.5"):
+    """White space splits a prefix; a number is taken for a weight. A source's own name is made into a file name."""
+    for source, prefix in (("books", "two words/{source}"), ("0.5", "{source}")):
         with pytest.raises(BadInput, match="cannot be a Megatron-LM prefix"):
-            export(upsample(("a", source, 1, 1)), tmp_path / "blend.txt", format="megatron")
+            export(upsample(("a", source, 1, 1)), tmp_path / "blend.txt", format="megatron", prefix=prefix)
+    export(upsample(("a", "Stack Exchange", 1, 1)), tmp_path / "blend.txt", format="megatron")
+    assert (tmp_path / "blend.txt").read_text().split()[1] == "Stack_Exchange"
 
 
 def test_the_manifest_traces_the_mixture_to_what_made_it(tmp_path):

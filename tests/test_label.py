@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -468,3 +469,35 @@ def test_the_key_is_written_nowhere(tmp_path, capfd):
     assert len(written) >= 4
     assert not any(KEY.encode() in content for content in written)
     assert KEY not in "".join(capfd.readouterr())
+
+
+def test_labels_never_replace_the_records_of_a_folder(tmp_path):
+    """Output folder and input folder are one: refused before any work; two shards of one name as well."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pl.DataFrame({"doc_id": ["a"], "text": ["One text."]}).write_parquet(folder / "a.parquet")
+    before = (folder / "a.parquet").read_bytes()
+    judge = open_judge("embedded", kind="document", taxonomy=TAXONOMY)
+    with pytest.raises(BadInput, match="where the input lies"):
+        label([folder], out=folder, judge=judge)
+    assert (folder / "a.parquet").read_bytes() == before
+    (folder / "a.csv").write_text("doc_id,text\nb,Two texts.\n")
+    with pytest.raises(BadInput, match="the same name"):
+        label([folder], out=tmp_path / "out", judge=judge)
+    done = label([folder], out=tmp_path / "one.parquet", judge=judge)
+    assert done.records == 2
+
+
+def test_a_shard_without_records_does_not_hide_the_columns_of_the_others(tmp_path):
+    """The first shard is empty, and the student adds a confidence per axis."""
+    (tmp_path / "a.jsonl").write_text("")
+    (tmp_path / "b.jsonl").write_text('{"doc_id": "b", "text": "Some text."}\n')
+    judge = open_judge("embedded", kind="document", taxonomy=TAXONOMY)
+    label([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], out=tmp_path / "l.parquet", judge=judge)
+    assert pl.read_parquet(tmp_path / "l.parquet")["confidence_task_type"].null_count() == 0
+
+
+def test_a_student_is_refused_for_a_taxonomy_it_was_not_trained_on():
+    """Its values would be stamped with the other version."""
+    with pytest.raises(BadInput, match="was trained on taxonomy version '1', not '9'"):
+        open_judge("embedded", kind="document", taxonomy=replace(TAXONOMY, version="9"))

@@ -91,6 +91,23 @@ def keep_inputs(out: str | Path, *inputs: str | Path) -> None:
         raise BadInput("is one of the inputs", where=str(out), remedy="Name another output: it would be overwritten.")
 
 
+def columns_of(side: str, columns: dict[str, str]) -> dict[str, str]:
+    """The overrides that one kind of table ("items" or "samples") knows, out of those for a command that reads both.
+
+    Raises:
+        BadInput: an override that neither knows.
+    """
+    from annotator.errors import did_you_mean
+    from annotator.readers.columns import ITEMS, SAMPLES
+
+    for name in columns:
+        if name not in ITEMS and name not in SAMPLES:
+            remedy = did_you_mean(name, [*ITEMS, *SAMPLES])
+            raise BadInput(f"{name!r} is not a column that can be set", where="--column", remedy=remedy)
+    known = ITEMS if side == "items" else SAMPLES
+    return {name: theirs for name, theirs in columns.items() if name in known}
+
+
 def emit(summary: dict[str, Any], *, as_json: bool, quiet: bool, show: Callable[[], None]) -> None:
     """Print the result of a command: JSON for scripts, what `show` prints for people, or nothing."""
     if as_json:

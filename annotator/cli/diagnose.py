@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, column_option, emit, output_options, print_table
+from annotator.cli.common import ProgressLine, column_option, columns_of, emit, keep_inputs, output_options, print_table
 
 
 @click.command("diagnose")
@@ -39,11 +39,16 @@ def command(
     from annotator.tables import LABELS, read_table, write_json, write_probe
 
     write_probe(Path(out).parent)
+    keep_inputs(out, *items, *samples, *reference_samples)
+    theirs = columns_of("samples", columns)
+    reference = (
+        one_run(read_samples(reference_samples, columns=theirs), run=reference_run) if reference_samples else None
+    )
     line = ProgressLine("re-scoring", quiet=quiet)
     diagnosis = diagnose(
-        read_items(items, columns=columns),
-        one_run(read_samples(samples), run=run_name),
-        reference=one_run(read_samples(reference_samples), run=reference_run) if reference_samples else None,
+        read_items(items, columns=columns_of("items", columns)),
+        one_run(read_samples(samples, columns=theirs), run=run_name),
+        reference=reference,
         labels=read_table(Path(labels_path), LABELS, made_by="annotator label") if labels_path else None,
         progress=line.update,
     )

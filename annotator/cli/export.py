@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import emit, output_options
+from annotator.cli.common import emit, keep_inputs, output_options
 from annotator.errors import BadInput
 
 
@@ -35,6 +35,7 @@ def command(
     from annotator.tables import UPSAMPLE, read_made_from, read_table, write_probe
 
     write_probe(Path(out).parent)
+    keep_inputs(out, upsample)
     options: dict[str, Any] = {}
     if prefix is not None:
         options["prefix"] = _only(prefix, "--prefix", form, ("megatron",))

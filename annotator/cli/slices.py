@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, column_option, emit, keep_inputs, output_options, print_table
+from annotator.cli.common import ProgressLine, column_option, columns_of, emit, keep_inputs, output_options, print_table
 
 
 @click.command("slices")
@@ -49,13 +49,17 @@ def command(
 
     check_output(Path(out))
     keep_inputs(out, *items, *samples, *reference_samples, labels_path)
+    theirs = columns_of("samples", columns)
+    reference = (
+        one_run(read_samples(reference_samples, columns=theirs), run=reference_run) if reference_samples else None
+    )
     line = ProgressLine("testing slices", quiet=quiet)
     labels = read_table(Path(labels_path), LABELS, made_by="annotator label")
     found = find_slices(
-        read_items(items, columns=columns),
+        read_items(items, columns=columns_of("items", columns)),
         labels,
-        one_run(read_samples(samples), run=run_name),
-        reference=one_run(read_samples(reference_samples), run=reference_run) if reference_samples else None,
+        one_run(read_samples(samples, columns=theirs), run=run_name),
+        reference=reference,
         progress=line.update,
         **options,
     )

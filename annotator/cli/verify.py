@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, column_option, emit, output_options, print_table
+from annotator.cli.common import ProgressLine, column_option, columns_of, emit, keep_inputs, output_options, print_table
 from annotator.errors import BadInput
 
 
@@ -57,14 +57,16 @@ def command(
     from annotator.verify import verify
 
     write_probe(Path(out).parent)
+    keep_inputs(out, *items, labels_path, *before, *after, slices_path)
+    theirs = columns_of("samples", columns)
     line = ProgressLine("comparing", quiet=quiet)
     found = verify(
-        read_items(items, columns=columns),
+        read_items(items, columns=columns_of("items", columns)),
         read_table(Path(labels_path), LABELS, made_by="annotator label"),
-        one_run(read_samples(before), where="--before"),
-        read_samples(after),
+        one_run(read_samples(before, columns=theirs), where="--before"),
+        read_samples(after, columns=theirs),
         read_table(Path(slices_path), SLICES, made_by="annotator slices"),
-        controls={name: read_samples(paths) for name, paths in controls.items()} or None,
+        controls={name: read_samples(paths, columns=theirs) for name, paths in controls.items()} or None,
         metric=metric,
         margin=margin,
         progress=line.update,

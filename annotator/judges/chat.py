@@ -240,15 +240,16 @@ class ChatJudge:
         choices = answer["choices"]
         if not choices or not isinstance(choices[0], dict):
             raise InvalidAnswer("empty_answer", "The answer was empty. Answer with the JSON object only.")
-        message = choices[0].get("message") or {}
+        message = choices[0].get("message")
+        message = message if isinstance(message, dict) else {}
         finish = choices[0].get("finish_reason")
         if message.get("refusal"):
             raise Unanswered("refusal", redact(str(message["refusal"])[:500], self._key), http_status=200, usage=usage)
         if finish == "content_filter":
             raise Unanswered("content_filter", "the provider's filter stopped the answer", http_status=200, usage=usage)
-        text = message.get("content") or ""
+        text = _text_of(message.get("content"))
         calls = message.get("tool_calls")
-        if calls and isinstance(calls, list):
+        if isinstance(calls, list) and calls and isinstance(calls[0], dict):
             text = str((calls[0].get("function") or {}).get("arguments") or text)
         if finish == "length":
             try:
@@ -337,3 +338,10 @@ def endpoint_kind(base_url: str) -> str:
     if "." not in host or ":" in host or host.replace(".", "").isdigit() or host.endswith((".local", ".internal")):
         return "private"
     return host
+
+
+def _text_of(content: Any) -> str:
+    """The text of a message: a string, or the text parts of a list, as some gateways send it."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""

@@ -22,5 +22,9 @@ def open_student(spec: str, *, kind: Kind, taxonomy: Taxonomy) -> StudentJudge:
         remedy = "Write student:FOLDER, with the folder that `annotator distill` made."
         raise BadInput("no path", where=spec, remedy=remedy)
     student = Student.load(embedded_path() if scheme == "embedded" else Path(path))
+    trained = student.card.get("taxonomy_version")
+    if trained != taxonomy.version:
+        what = f"was trained on taxonomy version {trained!r}, not {taxonomy.version!r}"
+        raise BadInput(what, where=spec, remedy="Distil a student on labels of that taxonomy, or ask an LLM.")
     identity = {"api": "student", "student": student.fingerprint, "taxonomy": taxonomy.fingerprint}
     return StudentJudge(kind=kind, name=spec, taxonomy=taxonomy, identity=identity, student=student)

@@ -242,7 +242,8 @@ class Asking:
         usage = failure.usage
         self._tally.usage.add(usage)
         self._last_failure = failure
-        counted = _FIRST_REASONS if not self._replies else _ENDPOINT_REASONS
+        answered = self._replies or self._tally.cached  # then the endpoint is sound, and the record is what it refuses
+        counted = _ENDPOINT_REASONS if answered else _FIRST_REASONS
         self._failures_in_a_row = self._failures_in_a_row + 1 if failure.reason in counted else 0
         if self._failures_in_a_row >= _FAILURES_IN_A_ROW:
             raise self._service_failure(failure)

@@ -110,6 +110,9 @@ class Part:
         self.table = layout.folder / f"{name}.parquet"
         if layout.is_folder:
             self.table = layout.out / f"{_without_suffix(shard.name)}.parquet"
+            if self.table.exists() and self.table.samefile(shard.path):
+                remedy = "Name another folder: the labels would replace the records."
+                raise BadInput("the output folder is where the input lies", where=str(layout.out), remedy=remedy)
         self._written = 0
         self._expected: int | None = None
         self._guard = threading.Lock()  # pieces are written in one thread while the shard is read in another
@@ -120,7 +123,8 @@ class Part:
             counts = orjson.loads(self._mark.read_bytes())
         except (OSError, orjson.JSONDecodeError):
             return None
-        return counts if self.table.exists() else None
+        # In a folder a table keeps its name whatever made it, so another run may have replaced it.
+        return counts if self.table.exists() and counts.pop("table", None) == _identity(self.table) else None
 
     def begin(self) -> None:
         """Forget the pieces of a run that was interrupted within this shard; their answers are in the cache."""
@@ -164,7 +168,7 @@ class Part:
             _write_table(tables, self.table, dict(made_from))
         else:
             write_table(empty, self.table, made_from=made_from)
-        write_json(self._mark, dict(counts))
+        write_json(self._mark, {**counts, "table": _identity(self.table)})
         shutil.rmtree(self._pieces, ignore_errors=True)
 
 
@@ -194,7 +198,9 @@ def _join(files: Sequence[Path], target: Path) -> None:
 
 def _write_table(tables: Sequence[Path], path: Path, made_from: dict[str, Any]) -> None:
     """Join parquet files into one table in the format of its name, streaming: memory does not follow the rows."""
-    frame = pl.scan_parquet(list(tables), missing_columns="insert", glob=False)
+    # A shard without records says nothing of the columns that a student adds, and the first table decides them.
+    filled = [table for table in tables if pl.scan_parquet(table, glob=False).select(pl.len()).collect().item()]
+    frame = pl.scan_parquet(filled or list(tables), missing_columns="insert", glob=False)
     if path.name.endswith(".csv"):
         write_table(frame.collect(), path)
     elif path.name.endswith(".parquet"):

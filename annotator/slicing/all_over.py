@@ -87,7 +87,9 @@ def holm(p: Floats) -> Floats:
 
 def _t(d: Floats, clusters: NDArray[np.integer] | None) -> float:
     error = clustered_se(d, clusters)
-    return float(d.mean() / error) if error > 0 else 0.0
+    if error > 0:
+        return float(d.mean() / error)
+    return float(np.inf) if d.mean() > 0 else 0.0  # every item lost as much as every other
 
 
 def _of(clusters: NDArray[np.integer] | None, rows: NDArray[np.integer]) -> NDArray[np.integer] | None:
