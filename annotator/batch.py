@@ -74,7 +74,8 @@ def submit(
     entries += planned
     _save(folder, judge, entries)
     with _client(judge) as client:
-        known = _known_batches(client) if any(entry.batch_id is None for entry in entries) else {}
+        ours = {entry.batch_id for entry in entries}
+        known = _known_batches(client, ours) if None in ours else {}
         for entry in entries:
             if entry.batch_id is None:
                 _submit_one(client, folder, judge, entries, entry, known.get(entry.digest))
@@ -189,12 +190,15 @@ class _client:
             raise ServiceFailure(f"{self._judge.name}: the batch service refused: {message}") from None
 
 
-def _known_batches(client: Any) -> dict[str, Any]:
-    """Batches that the provider has, by the digest that was sent with them: a kill may have kept it from the ledger."""
+def _known_batches(client: Any, ours: set[str | None]) -> dict[str, Any]:
+    """Batches that the provider has and the ledger lacks, as after a kill, by the digest that was sent with them.
+
+    One in the ledger may have expired with the same requests in it; those have to be submitted again.
+    """
     known = {}
     for batch in client.batches.list(limit=100):
         digest = (batch.metadata or {}).get(_METADATA_KEY)
-        if digest:
+        if digest and batch.id not in ours:
             known[digest] = batch
     return known
 
