@@ -2,7 +2,7 @@
 """Requests a second, CPU and memory of labelling, beside bare clients and peers, against one local server.
 
     .venv/bin/python scripts/bench_label.py                         # ours, bare aiohttp, AsyncOpenAI, instructor
-    .venv/bin/python scripts/bench_label.py --peer distilabel=/tmp/peers/bin/python
+    .venv/bin/python scripts/bench_label.py --peer distilabel=peers/bin/python
 
 Every contender labels the same items with the same system prompt and strict schema, in a process of its own, through
 the server of tests/llm_server.py (fixed latency, no faults), which runs in another process. Each time is from the first
