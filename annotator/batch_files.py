@@ -216,8 +216,8 @@ class Offline:
 
     def __init__(self, judge: ChatJudge, failures: Failures) -> None:
         self.kind, self.name, self.model, self.prompt = judge.kind, judge.name, judge.model, judge.prompt
-        self.taxonomy, self.pace, self.identity = judge.taxonomy, judge.pace, judge.identity
-        self.fixed_tokens = judge.fixed_tokens
+        self.taxonomy, self.pace, self.sampling = judge.taxonomy, judge.pace, judge.sampling
+        self.identity, self.fixed_tokens = judge.identity, judge.fixed_tokens
         self._failures = failures
         self._hashed = hashlib.sha256(fingerprint(judge.identity).encode())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -16,9 +17,9 @@ import pytest
 from llm_faults import Faults
 from llm_server import LLMServer
 
-from annotator.budget import Budget
+from annotator.budget import Budget, price_of
 from annotator.errors import BadInput, ServiceFailure, StoppedEarly
-from annotator.judges import Pace, Sampling, open_judge
+from annotator.judges import Pace, Sampling, Usage, open_judge
 from annotator.judges.scripted import ScriptedJudge
 from annotator.label import estimate, label
 from annotator.prompts import load_prompt
@@ -294,7 +295,7 @@ def test_an_endpoint_that_nobody_listens_at_is_a_service_failure(tmp_path):
 
 @pytest.mark.parametrize(
     ("budget", "most"),
-    [(Budget(max_records=25), 25), (Budget(max_tokens=100_000), 26), (Budget(max_cost_usd=0.02), 26)],
+    [(Budget(max_records=25), 25), (Budget(max_tokens=100_000), 25), (Budget(max_cost_usd=0.02), 60)],
     ids=["records", "tokens", "money"],
 )
 def test_a_budget_stops_cleanly_and_what_was_paid_is_free_in_the_next_run(tmp_path, budget, most):
@@ -312,6 +313,54 @@ def test_a_budget_stops_cleanly_and_what_was_paid_is_free_in_the_next_run(tmp_pa
     assert paid.prompt_tokens + paid.completion_tokens <= (budget.max_tokens or 10**9)
     assert rest.cached == paid.requests
     assert rest.requests == 80 - paid.requests
+
+
+PER_RECORD = 4_000  # tokens of an item of `write_items` with its answer, as the test server counts them
+
+
+@pytest.mark.parametrize(
+    ("budget", "share_used"),
+    [(Budget(max_tokens=60 * PER_RECORD), 0.9), (Budget(max_cost_usd=0.05), 0.9)],
+    ids=["tokens", "money"],
+)
+def test_a_budget_is_used_nearly_whole(tmp_path, budget, share_used):
+    """Requests in flight are waited for before the run says that nothing more fits; the last record is what is lost."""
+    items = write_items(tmp_path / "items.jsonl", 300)
+    with LLMServer(Faults(latency_ms=5)) as server:
+        judge = judge_at(server, spec="openai:gpt-5-mini", pace=replace(QUICK, concurrency=32))
+        with pytest.raises(StoppedEarly, match="--max-"):
+            label([items], out=tmp_path / "l.parquet", judge=judge, cache_dir=tmp_path / "cache", budget=budget)
+        paid = server.stats()
+
+    usage = Usage(paid.requests, paid.prompt_tokens, paid.cached_tokens, paid.completion_tokens)
+    spent, limit = usage.input_tokens + usage.output_tokens, budget.max_tokens
+    if limit is None:
+        spent, limit = price_of("gpt-5-mini").cost(usage), budget.max_cost_usd
+    assert share_used * limit <= spent <= limit
+
+
+@pytest.mark.parametrize("fault", ["wrong_enum", "invalid_json", "length"])
+def test_answers_that_are_asked_for_again_stay_within_the_budget_too(tmp_path, fault):
+    """Every answer is bad, so each record takes three tries: the limit holds all the same."""
+    items = write_items(tmp_path / "items.jsonl", 300)
+    limit = 30 * PER_RECORD
+    with LLMServer(Faults(rates={fault: 1}, latency_ms=2)) as server:
+        judge = judge_at(server, pace=replace(QUICK, concurrency=32))
+        with pytest.raises(StoppedEarly, match="--max-tokens"):
+            label([items], out=tmp_path / "l.parquet", judge=judge, cache_dir=None, budget=Budget(max_tokens=limit))
+        paid = server.stats()
+
+    assert 0.6 * limit <= paid.prompt_tokens + paid.completion_tokens <= limit
+
+
+def test_labelling_works_where_an_event_loop_runs_already(tmp_path):
+    """As in a notebook, whose cells run inside one."""
+    items = write_items(tmp_path / "items.jsonl", 5)
+
+    async def cell():
+        return label([items], out=tmp_path / "l.parquet", judge=ScriptedJudge(lambda _: LABEL), cache_dir=None)
+
+    assert asyncio.run(cell()).labelled == 5
 
 
 def test_a_forecast_is_close_to_the_bill_and_sends_nothing(tmp_path):

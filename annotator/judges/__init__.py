@@ -111,7 +111,8 @@ class Judge(Protocol):
     kind: of the records it labels. name: its spec without secrets. model: what is asked for, the key to its price.
     prompt: the texts it is asked with. taxonomy: the vocabulary of its answers.
     fixed_tokens: about the input tokens of a request besides the record's message.
-    pace: its limits. identity: everything besides the user message that can change an answer, as JSON values.
+    pace: its limits. sampling: how long its answers may get, among others.
+    identity: everything besides the user message that can change an answer, as JSON values.
     """
 
     kind: Kind
@@ -121,6 +122,7 @@ class Judge(Protocol):
     taxonomy: Taxonomy
     fixed_tokens: int
     pace: Pace
+    sampling: Sampling
     identity: dict[str, Any]
 
     async def ask(self, request: Request) -> Reply:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from annotator.judges import Pace, Reply, Request, Unanswered, Usage
+from annotator.judges import Pace, Reply, Request, Sampling, Unanswered, Usage
 from annotator.judges.answers import AnswerForm, InvalidAnswer
 from annotator.prompts import Prompt, load_prompt
 from annotator.taxonomy import Kind, Taxonomy, load_taxonomy
@@ -32,7 +32,7 @@ class ScriptedJudge:
         self.taxonomy = taxonomy or load_taxonomy()
         self.kind, self.name, self.model = kind, name, name
         self.prompt = prompt or load_prompt(kind, self.taxonomy)
-        self.pace = pace or Pace()
+        self.pace, self.sampling = pace or Pace(), Sampling()
         self.identity = {"api": "scripted", "model": name, "prompt": self.prompt.fingerprint}
         self.asked: list[Request] = []
         self._answer, self._form = answer, AnswerForm(self.taxonomy, kind)

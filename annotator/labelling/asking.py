@@ -1,30 +1,28 @@
 """The engine behind `label` for judges that are asked record by record.
 
 One event loop sends requests; reading, the answer cache and the writing of labels each have a thread of their own.
-A record counts as done only after its answer is committed to the cache: answers are committed in groups, so that the
-disk is waited for some dozens of times a second, whatever the rate.
+A record counts as done only after its answer is committed to the cache. Answers that come while the disk is busy with
+a commit make up the next one: a lone answer is written at once, and a flood costs no more commits than the disk can do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from annotator.budget import Budget, Price
 from annotator.errors import ServiceFailure, StoppedEarly
-from annotator.excerpt import token_estimate
 from annotator.judges import Judge, Reply, Request, Unanswered, Usage
 from annotator.judges.cache import Answer, AnswerCache
 from annotator.labelling.rows import Failure, Labelled, Window
+from annotator.labelling.spending import Spending
 from annotator.labelling.tally import Tally
 
 _OPEN_WINDOWS = 16
-_COMMIT_EVERY_S = 0.02
 _PROGRESS_EVERY_S = 0.2
 _REVISIT_EVERY_S = 0.2
 _CLAIMED_AT_ONCE = 64
@@ -63,16 +61,17 @@ class Asking:
         finish: Callable[[Window], None],
         progress: Callable[[int], None],
     ) -> None:
-        self._judge, self._cache, self._budget, self._price = judge, cache, budget, price
-        self._tally, self._finish, self._progress = tally, finish, progress
-        self._stopped: str | None = None
+        self._judge, self._cache, self._tally, self._finish, self._progress = judge, cache, tally, finish, progress
+        self._spending = Spending(judge, budget, price, tally.usage)
         self._followers: dict[str, list[tuple[Window, int]]] = {}
         self._elsewhere: dict[str, tuple[Window, int]] = {}  # asked for by another process
         self._answered: list[tuple[_Job, Reply]] = []
         self._given_up: list[str] = []
-        self._asked = self._replies = self._in_flight = self._failures_in_a_row = 0
-        self._reserved = Usage()
-        self._forecast_input = 0  # what was expected of the requests that have been answered
+        self._replies = self._in_flight = self._failures_in_a_row = 0
+
+    @property
+    def _stopped(self) -> str | None:
+        return self._spending.stopped_by
 
     def run(self, windows: Iterator[Window]) -> None:
         """Ask for everything that the cache does not hold.
@@ -80,12 +79,12 @@ class Asking:
         Raises:
             StoppedEarly: a budget or the deadline. ServiceFailure: the judge cannot be used. What `windows` raises.
         """
-        asyncio.run(self._run(windows))
+        _run_to_its_end(self._run(windows))
         if self._stopped is not None:
             kept = " The" if self._cache is None else " Answers so far are kept; the"
             done = f"{self._tally.records:,} records"
             raise StoppedEarly(f"Stopped by {self._stopped} after {done}.{kept} same command goes on from there.")
-        unusable = not self._tally.labelled and set(self._tally.failures) <= _FIRST_REASONS and self._asked
+        unusable = not self._tally.labelled and set(self._tally.failures) <= _FIRST_REASONS and self._spending.asked
         if unusable and self._tally.failed:
             raise self._service_failure(self._last_failure)
 
@@ -124,7 +123,7 @@ class Asking:
             for task in done:
                 task.result()
             if ends is not None and time.monotonic() >= ends:
-                self._stopped = f"the deadline of {deadline:g} s"
+                self._spending.stop(f"the deadline of {deadline:g} s")
                 return
 
     async def _in_thread(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -136,6 +135,9 @@ class Asking:
             window = await self._in_thread("read", next, windows, None)
             if window is None:
                 break
+            for place, outcome in enumerate(window.outcomes):
+                if outcome is not None:  # by the student of a cascade, while the window was read
+                    self._settle(window, place, outcome)
             await self._look_up(window)
             if not window.ids:
                 self._write(window)
@@ -200,47 +202,30 @@ class Asking:
 
     async def _work(self) -> None:
         while (job := await self._queue.get()) is not None:
-            if self._stopped is None:
-                expected = self._expected(job)
-                self._stopped = self._over_budget(expected)
-            if self._stopped is not None:
+            reserved = await self._spending.reserve(job.user)
+            if reserved is None:
                 continue
-            self._asked += 1
+            used = Usage()
             self._in_flight += 1
-            self._reserved.add(expected)
             try:
                 reply = await self._judge.ask(Request(job.window.ids[job.place], job.user))
             except Unanswered as failure:
+                used = failure.usage
+                self._tally.usage.add(used)
                 self._fail(job, failure)
             else:
+                used = reply.usage
+                self._tally.usage.add(used)
                 self._failures_in_a_row = 0
                 self._replies += 1
-                self._tally.usage.add(reply.usage)
-                self._forecast_input += self._judge.fixed_tokens + token_estimate(job.user)
                 self._answered.append((job, reply))
                 self._news.set()
             finally:
                 self._in_flight -= 1
-                self._reserved.input_tokens -= expected.input_tokens
-                self._reserved.output_tokens -= expected.output_tokens
-
-    def _expected(self, job: _Job) -> Usage:
-        mean_output = self._tally.usage.output_tokens / self._replies if self._replies else 120.0
-        tokens = self._judge.fixed_tokens + token_estimate(job.user)
-        if self._forecast_input:  # the real tokenizer is known by now: a cap must not be passed by a coarse estimate
-            tokens = math.ceil(tokens * max(1.0, self._tally.usage.input_tokens / self._forecast_input))
-        return Usage(input_tokens=tokens, output_tokens=int(mean_output))
-
-    def _over_budget(self, expected: Usage) -> str | None:
-        reserved = Usage(
-            input_tokens=self._reserved.input_tokens + expected.input_tokens,
-            output_tokens=self._reserved.output_tokens + expected.output_tokens,
-        )
-        return self._budget.exceeded(self._tally.usage, reserved, self._asked, self._price)
+                self._spending.settle(job.user, reserved, used)
 
     def _fail(self, job: _Job, failure: Unanswered) -> None:
         usage = failure.usage
-        self._tally.usage.add(usage)
         self._last_failure = failure
         answered = self._replies or self._tally.cached  # then the endpoint is sound, and the record is what it refuses
         counted = _ENDPOINT_REASONS if answered else _FIRST_REASONS
@@ -260,7 +245,6 @@ class Asking:
     async def _commit_in_groups(self) -> None:
         while True:
             await self._news.wait()
-            await asyncio.sleep(_COMMIT_EVERY_S)
             self._news.clear()
             await self._commit()
 
@@ -320,7 +304,7 @@ class Asking:
     def _written(self, future: asyncio.Future[None]) -> None:
         self._open.release()
         if future.cancelled() or future.exception() is not None:
-            self._stopped = "a failure to write"  # the failure itself is raised when all is gathered
+            self._spending.stop("a failure to write")  # the failure itself is raised when all is gathered
         else:
             self._finishing.discard(future)
 
@@ -329,3 +313,27 @@ def _answer(reply: Reply) -> Answer:
     usage = reply.usage
     spent = (usage.requests, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
     return Answer(reply.label, reply.model, reply.strategy, spent, reply.confidence)
+
+
+def _run_to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """`asyncio.run`, also where an event loop runs already, as in a notebook: then in a thread with its own loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None] | None]] = []
+
+    async def noted() -> None:
+        started.append((asyncio.get_running_loop(), asyncio.current_task()))
+        await work
+
+    with ThreadPoolExecutor(1, thread_name_prefix="asking") as thread:
+        done = thread.submit(asyncio.run, noted())
+        try:
+            done.result()
+        except KeyboardInterrupt:  # it comes to the waiting thread; what was answered is still to be committed
+            for loop, task in started:
+                if task is not None:
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
