@@ -16,7 +16,7 @@ FLOORS = [
     {"judges"},
     {"budget", "labelling", "label", "batch", "batch_files"},
     {"coefficients", "agreement", "coverage", "distill", "scores", "slicing", "slices", "diagnosis", "diagnose"}
-    | {"simulate", "simulate_faults"},
+    | {"simulate", "simulation", "simulate_faults"},
     {"mapping", "matching", "categories", "match"},
     {"decontamination", "decontaminate", "ranking", "rank", "export"},
     {"verification", "verify", "report"},
