@@ -16,7 +16,9 @@ from annotator.budget import Budget, price_of
 from annotator.errors import BadInput
 from annotator.fingerprint import fingerprint
 from annotator.judges import Judge, StudentJudge
+from annotator.judges.cascade import CascadeJudge
 from annotator.labelling.asking import Asking
+from annotator.labelling.cascading import division_note, settle_sure
 from annotator.labelling.estimate import Estimate, estimate
 from annotator.labelling.parts import Part, Parts, failed_path_of
 from annotator.labelling.predicting import Plan, check_distinct, predict_in_processes, predict_shard
@@ -131,7 +133,10 @@ class _Run:
         if self.price is None and budget.max_cost_usd is not None and prompt is not None:
             remedy = f"Add it to {resource('schemas', 'prices.toml')}, or use --max-tokens."
             raise BadInput(f"no price is known for {judge.name}", where="--max-cost", remedy=remedy)
-        self.maker = Maker(judge.kind, judge.name, judge.taxonomy.version, prompt.version if prompt else None)
+        labeller = judge.asked if isinstance(judge, CascadeJudge) else judge
+        # Answers are kept under the identity of the judge that gave them: they serve a run without its cascade too.
+        self.request_identity = fingerprint(labeller.identity)
+        self.maker = Maker(judge.kind, labeller.name, judge.taxonomy.version, prompt.version if prompt else None)
         self.made_from = {
             "annotator": importlib.metadata.version("annotator"),
             "step": "label",
@@ -188,6 +193,8 @@ class _Run:
         )
         try:
             asking.run(self._windows(judge, todo))
+            if isinstance(judge, CascadeJudge):
+                self.tally.notes.append(division_note(self.tally, judge))
         finally:
             if cache is not None:
                 self.tally.notes += cache.notes
@@ -204,14 +211,17 @@ class _Run:
             for batch in read_records(
                 part.shard, kind=judge.kind, columns=self.columns, batch_rows=_ASKED_ROWS, seen=seen
             ):
-                yield make_window(
+                window = make_window(
                     part.shard,
                     pieces,
                     only_records(batch, self.only),
-                    self.identity,
+                    self.request_identity,
                     message=judge.prompt.user,
                     max_input_tokens=self.max_input_tokens,
                 )
+                if isinstance(judge, CascadeJudge):
+                    settle_sure(window, judge)
+                yield window
                 pieces += 1
             part.expect(pieces)
             self._close_if_complete(part)

@@ -12,7 +12,11 @@ from annotator.cli.common import F, finite, taxonomy_option
 _OPTIONS = (
     click.option("--kind", type=click.Choice(["item", "document"]), required=True, help="What the records are."),
     click.option("--judge", "spec", default="embedded", show_default=True, metavar="SPEC",
-                 help="embedded, student:PATH, openai:MODEL, or instructor:PROVIDER/MODEL."),
+                 help="embedded, student:PATH, openai:MODEL, instructor:PROVIDER/MODEL, or a cascade of two: "
+                 "cascade:student:PATH,openai:MODEL."),
+    click.option("--below", type=click.FloatRange(0, 1, min_open=True), callback=finite, metavar="P",
+                 help="Of a cascade: ask the LLM where the student's confidence, the least of its calibrated "
+                 "probabilities over the four axes, is below P. [default: 0.6]"),
     click.option("--base-url", metavar="URL", help="OpenAI-compatible endpoint (default: OPENAI_BASE_URL, or OpenAI)."),
     click.option("--prompt", "prompt_path", metavar="FILE", help="Your own prompt template for this side."),
     click.option("--cache-dir", default="cache", show_default=True, metavar="DIR", help="Where paid answers lie."),
@@ -53,4 +57,5 @@ def chosen_judge(options: dict[str, Any], **pace: Any) -> Any:
         sampling=Sampling(temperature=options["temperature"], max_output_tokens=options["max_output_tokens"]),
         strategy=options["strategy"],
         endpoint_name=options["endpoint_name"],
+        below=options["below"],
     )

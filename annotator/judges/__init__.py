@@ -165,16 +165,19 @@ def open_judge(
     sampling: Sampling | None = None,
     strategy: str = "auto",
     endpoint_name: str | None = None,
+    below: float | None = None,
 ) -> Judge | StudentJudge:
     """Open the judge that `spec` names; nothing is sent yet.
 
     Args:
-        spec: "openai:MODEL", "instructor:PROVIDER/MODEL", "student:PATH" or "embedded".
-        prompt: required by the first two, ignored by students.
+        spec: "openai:MODEL", "instructor:PROVIDER/MODEL", "student:PATH", "embedded", or "cascade:STUDENT,LLM" of two
+            of these: the student labels what it is sure of, the LLM the rest.
+        prompt: required by LLMs, ignored by students.
         base_url: of any OpenAI-compatible endpoint; None = OpenAI itself.
         api_key: sent to the endpoint, and never written anywhere.
         strategy: how the answer's form is enforced: json_schema, tools, json_object, or auto (the first that works).
         endpoint_name: part of the cache key; tells apart two servers that serve different weights under one name.
+        below: of a cascade, the student's confidence under which the LLM is asked (default .6); see `CascadeJudge`.
 
     Raises:
         BadInput: an unknown spec, a missing key, or a student that cannot be read.
@@ -183,12 +186,25 @@ def open_judge(
     pace, sampling = pace or Pace(), sampling or Sampling()
     if strategy != "auto" and strategy not in STRATEGIES:
         raise BadInput(f"{strategy!r} is not a strategy", where="--strategy", remedy=did_you_mean(strategy, STRATEGIES))
+    if scheme == "cascade":
+        from annotator.judges.cascade import CascadeJudge, checked_below, specs_of
+
+        student_spec, asked_spec = specs_of(spec)
+        student = open_judge(student_spec, kind=kind, taxonomy=taxonomy)
+        asked = open_judge(
+            asked_spec, kind=kind, taxonomy=taxonomy, prompt=prompt, base_url=base_url, api_key=api_key, pace=pace,
+            sampling=sampling, strategy=strategy, endpoint_name=endpoint_name,
+        )  # fmt: skip
+        return CascadeJudge(student, asked, checked_below(below))  # type: ignore[arg-type]
+    if below is not None:
+        remedy = "Write --judge cascade:student:PATH,openai:MODEL."
+        raise BadInput("only a cascade has a threshold", where="--below", remedy=remedy)
     if scheme in ("student", "embedded"):
         from annotator.judges.columns import open_student
 
         return open_student(spec, kind=kind, taxonomy=taxonomy)
     if scheme not in ("openai", "instructor") or not rest:
-        remedy = "Use openai:MODEL, instructor:PROVIDER/MODEL, student:PATH or embedded."
+        remedy = "Use openai:MODEL, instructor:PROVIDER/MODEL, student:PATH, embedded or cascade:STUDENT,LLM."
         raise BadInput(f"{spec!r} names no judge", where="--judge", remedy=remedy)
     if prompt is None:
         raise BadInput("this judge needs a prompt", where=spec, remedy="Load one with load_prompt.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,9 +15,15 @@ from annotator.excerpt import token_estimate
 from annotator.fingerprint import fingerprint
 from annotator.judges import Judge, StudentJudge, Usage
 from annotator.judges.answers import AnswerForm
-from annotator.labelling.rows import make_window
-from annotator.readers import SeenIds, read_records
+from annotator.judges.cascade import CascadeJudge
+from annotator.labelling.cascading import Foresight
+from annotator.labelling.rows import Window, make_window
+from annotator.readers import Batch, SeenIds, Shard, read_records
 from annotator.readers.tables import filled_shards
+from annotator.taxonomy import Kind
+
+if TYPE_CHECKING:
+    from annotator.judges.cache import AnswerCache
 
 _ROWS = 1024
 _EVIDENCE_CHARS = 80
@@ -30,6 +36,9 @@ class Estimate:
 
     repeated: records whose very text is asked for already. input_tokens, output_tokens: of what would be sent.
     cost_usd: without any discount for the provider's prompt cache, so at most; None when no price is known.
+    by_student: records that the student of a cascade labels itself; then records = by_student + cached + to_ask +
+    repeated. asked_low, asked_high: 95 % interval of the records that it does not, where it looked at a sample only;
+    to_ask, tokens and cost are then scaled up from it.
     """
 
     records: int
@@ -41,6 +50,9 @@ class Estimate:
     output_tokens: int
     cost_usd: float | None
     model: str
+    by_student: int | None = None
+    asked_low: int | None = None
+    asked_high: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -62,53 +74,112 @@ def estimate(
     """
     from annotator.judges.cache import AnswerCache
 
-    asks = not isinstance(judge, StudentJudge)
-    identity = fingerprint(judge.identity)
-    cache = AnswerCache(cache_dir) if asks and cache_dir is not None and Path(cache_dir).exists() else None
-    records = cached = bad = sent_tokens = 0
-    output_of_cached: list[int] = []
-    asked: set[str] = set()
-    seen = SeenIds()
-    for shard in filled_shards(inputs):
-        for index, batch in enumerate(
-            read_records(shard, kind=judge.kind, columns=columns, batch_rows=_ROWS, seen=seen)
-        ):
-            message = None if isinstance(judge, StudentJudge) else judge.prompt.user
-            window = make_window(shard, index, batch, identity, message=message, max_input_tokens=max_input_tokens)
-            records += len(window.ids)
-            bad += len(window.bad)
-            if isinstance(judge, StudentJudge):
-                continue
-            answers = cache.get_many(window.keys) if cache else [None] * len(window.keys)
-            for key, text, answer in zip(window.keys, window.texts, answers, strict=True):
-                if answer is not None:
-                    cached += 1
-                    if len(output_of_cached) < _SAMPLED_ANSWERS:
-                        output_of_cached.append(answer.usage[3])
-                elif key not in asked:
-                    asked.add(key)
-                    sent_tokens += token_estimate(judge.prompt.user(text))
+    asked = judge.asked if isinstance(judge, CascadeJudge) else judge
+    message = None if isinstance(asked, StudentJudge) else asked.prompt.user
+    records = _records(inputs, judge.kind, columns)
+    identity = fingerprint(asked.identity)
+    windows = (
+        make_window(shard, index, batch, identity, message=message, max_input_tokens=max_input_tokens)
+        for shard, index, batch in records
+    )
+    if isinstance(judge, StudentJudge):
+        sizes = [(len(window.ids), len(window.bad)) for window in windows]
+        count, bad = (sum(size[which] for size in sizes) for which in (0, 1))
+        return Estimate(count, 0, 0, count, bad, 0, 0, 0.0, judge.name)
+    cache = AnswerCache(cache_dir) if cache_dir is not None and Path(cache_dir).exists() else None
+    forecast = _Forecast(judge, cache)
+    for window in windows:
+        forecast.look_at(window)
     if cache:
         cache.close()
-    if isinstance(judge, StudentJudge):
-        return Estimate(records, 0, 0, records, bad, 0, 0, 0.0, judge.name)
-    form = AnswerForm(judge.taxonomy, judge.kind)
-    usage = Usage(
-        input_tokens=sent_tokens + len(asked) * judge.fixed_tokens,
-        output_tokens=len(asked) * _answer_tokens(form, output_of_cached),
-    )
-    price = price_of(judge.model)
-    return Estimate(
-        records=records,
-        cached=cached,
-        repeated=records - cached - len(asked),
-        to_ask=len(asked),
-        bad=bad,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cost_usd=None if price is None else price.cost(usage),
-        model=judge.model,
-    )
+    return forecast.estimate()
+
+
+def _records(
+    inputs: Sequence[str | Path], kind: Kind, columns: Mapping[str, str]
+) -> Iterator[tuple[Shard, int, Batch]]:
+    seen = SeenIds()
+    for shard in filled_shards(inputs):
+        batches = read_records(shard, kind=kind, columns=columns, batch_rows=_ROWS, seen=seen)
+        yield from ((shard, index, batch) for index, batch in enumerate(batches))
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Of records that are put to the judge: all, those in the cache, those to ask for, and the tokens of the latter."""
+
+    records: float = 0
+    cached: float = 0
+    to_ask: float = 0
+    tokens: float = 0
+
+    def plus(self, other: _Counts, times: float) -> _Counts:
+        """The sum of these and of so many times the other's."""
+        both = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return _Counts(*(mine + times * theirs for mine, theirs in both))
+
+
+class _Forecast:
+    """What a run of a judge would ask for, window by window."""
+
+    def __init__(self, judge: Judge, cache: AnswerCache | None) -> None:
+        self._judge, self._cache = judge, cache
+        self._foresight = Foresight(judge) if isinstance(judge, CascadeJudge) else None
+        self._records = self._bad = 0
+        self._all, self._sampled = _Counts(), _Counts()
+        self._output_of_cached: list[int] = []
+        self._asked: set[str] = set()
+
+    def look_at(self, window: Window) -> None:
+        """Add the records of a window."""
+        self._records += len(window.ids)
+        self._bad += len(window.bad)
+        if self._foresight is None:
+            self._count(window, range(len(window.ids)), self._all)
+            return
+        everyone, sampled = self._foresight.unsure(window)
+        self._count(window, everyone, self._all)
+        self._count(window, sampled, self._sampled)
+
+    def _count(self, window: Window, places: Sequence[int], counts: _Counts) -> None:
+        keys = [window.keys[place] for place in places]
+        answers = self._cache.get_many(keys) if self._cache else [None] * len(keys)
+        counts.records += len(keys)
+        for place, key, answer in zip(places, keys, answers, strict=True):
+            if answer is not None:
+                counts.cached += 1
+                if len(self._output_of_cached) < _SAMPLED_ANSWERS:
+                    self._output_of_cached.append(answer.usage[3])
+            elif key not in self._asked:
+                self._asked.add(key)
+                counts.to_ask += 1
+                counts.tokens += token_estimate(self._judge.prompt.user(window.texts[place]))
+
+    def estimate(self) -> Estimate:
+        """All of it, with what was sampled scaled up."""
+        judge, foresight = self._judge, self._foresight
+        total = self._all.plus(self._sampled, foresight.scale if foresight else 0)
+        to_ask = round(total.to_ask)
+        answer = _answer_tokens(AnswerForm(judge.taxonomy, judge.kind), self._output_of_cached)
+        usage = Usage(
+            input_tokens=round(total.tokens) + to_ask * judge.fixed_tokens, output_tokens=to_ask * answer
+        )
+        price = price_of(judge.model)
+        low, high = (foresight and foresight.asked_between()) or (None, None)
+        return Estimate(
+            records=self._records,
+            cached=round(total.cached),
+            repeated=round(total.records) - round(total.cached) - to_ask,
+            to_ask=to_ask,
+            bad=self._bad,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_usd=None if price is None else price.cost(usage),
+            model=judge.model,
+            by_student=self._records - round(total.records) if foresight else None,
+            asked_low=low,
+            asked_high=high,
+        )
 
 
 def _answer_tokens(form: AnswerForm, seen: Sequence[int]) -> int:

@@ -47,10 +47,11 @@ class Maker:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A record with its answer; cached: it cost nothing in this run."""
+    """A record with its answer; cached: it cost nothing in this run; judge: who gave it, if not the run's judge."""
 
     answer: Answer
     cached: bool
+    judge: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,6 @@ def make_window(
     if max_input_tokens is not None:
         cut = [excerpt(text, max_input_tokens) for text in texts]
         texts, truncated = [text for text, _ in cut], [was_cut for _, was_cut in cut]
-    sent = texts if message is None else [message(text) for text in texts]
-    judged = hashlib.sha256(identity.encode())
-    keys = []
-    for text in sent:
-        digest = judged.copy()
-        digest.update(without_surrogates(text).encode())
-        keys.append(digest.hexdigest())
     return Window(
         index=index,
         shard=shard,
@@ -118,11 +112,22 @@ def make_window(
         rows=batch.frame["row"].to_list(),
         texts=texts,
         truncated=truncated,
-        keys=keys,
+        keys=keys_of(texts if message is None else [message(text) for text in texts], identity),
         bad=batch.bad,
         outcomes=[None] * len(texts),
         missing=len(texts),
     )
+
+
+def keys_of(sent: Sequence[str], identity: str) -> list[str]:
+    """The fingerprints of some requests: SHA-256 of the judge's own fingerprint and of what it is sent."""
+    judged = hashlib.sha256(identity.encode())
+    keys = []
+    for text in sent:
+        digest = judged.copy()
+        digest.update(without_surrogates(text).encode())
+        keys.append(digest.hexdigest())
+    return keys
 
 
 def only_records(batch: Batch, ids: frozenset[str] | None) -> Batch:
@@ -157,6 +162,7 @@ def labels_frame(window: Window, maker: Maker) -> pl.DataFrame:
         evidence.append("" if invented else quote)
         dropped.append(invented if answer else None)
     outcomes = window.outcomes
+    others = [outcome.judge if isinstance(outcome, Labelled) else None for outcome in outcomes]
     usage = [answer.usage if answer else outcome.usage for answer, outcome in zip(answers, outcomes)]  # type: ignore[union-attr]
     columns: dict[str, Any] = {
         "record_id": window.ids,
@@ -165,10 +171,10 @@ def labels_frame(window: Window, maker: Maker) -> pl.DataFrame:
         **{name: [label.get(name) for label in labels] for name in _LABEL_FIELDS},
         "evidence": evidence,
         "confidence": [answer.confidence if answer else None for answer in answers],
-        "judge": [maker.judge] * len(labels),
+        "judge": [other or maker.judge for other in others],
         "model": [answer.model if answer else None for answer in answers],
         "taxonomy_version": [maker.taxonomy_version] * len(labels),
-        "prompt_version": [maker.prompt_version] * len(labels),
+        "prompt_version": [None if other else maker.prompt_version for other in others],
         "fingerprint": window.keys,
         "cached": [isinstance(outcome, Labelled) and outcome.cached for outcome in outcomes],
         "truncated": window.truncated,
