@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _ROWS = 1024
 _EVIDENCE_CHARS = 80
 _SAMPLED_ANSWERS = 1000
+_SHORTEST_PREFIX, _PREFIX_STEP = 1024, 128  # tokens: what OpenAI's prompt cache holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Estimate:
 
     repeated: records whose very text is asked for already. input_tokens, output_tokens: of what would be sent.
     cost_usd: without any discount for the provider's prompt cache, so at most; None when no price is known.
+    cost_with_prompt_cache_usd: if the provider serves the instructions, which all requests begin with, from its cache
+    for all but the first, at its discount.
     by_student: records that the student of a cascade labels itself; then records = by_student + cached + to_ask +
     repeated. asked_low, asked_high: 95 % interval of the records that it does not, where it looked at a sample only;
     to_ask, tokens and cost are then scaled up from it.
@@ -49,6 +52,7 @@ class Estimate:
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
+    cost_with_prompt_cache_usd: float | None
     model: str
     by_student: int | None = None
     asked_low: int | None = None
@@ -85,7 +89,7 @@ def estimate(
     if isinstance(judge, StudentJudge):
         sizes = [(len(window.ids), len(window.bad)) for window in windows]
         count, bad = (sum(size[which] for size in sizes) for which in (0, 1))
-        return Estimate(count, 0, 0, count, bad, 0, 0, 0.0, judge.name)
+        return Estimate(count, 0, 0, count, bad, 0, 0, 0.0, 0.0, judge.name)
     cache = AnswerCache(cache_dir) if cache_dir is not None and Path(cache_dir).exists() else None
     forecast = _Forecast(judge, cache)
     for window in windows:
@@ -164,6 +168,9 @@ class _Forecast:
         usage = Usage(
             input_tokens=round(total.tokens) + to_ask * judge.fixed_tokens, output_tokens=to_ask * answer
         )
+        shared = token_estimate(judge.prompt.system) // _PREFIX_STEP * _PREFIX_STEP
+        shared = shared if shared >= _SHORTEST_PREFIX else 0
+        discounted = replace(usage, cached_input_tokens=max(0, to_ask - 1) * shared)
         price = price_of(judge.model)
         low, high = (foresight and foresight.asked_between()) or (None, None)
         return Estimate(
@@ -175,6 +182,7 @@ class _Forecast:
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             cost_usd=None if price is None else price.cost(usage),
+            cost_with_prompt_cache_usd=None if price is None else price.cost(discounted),
             model=judge.model,
             by_student=self._records - round(total.records) if foresight else None,
             asked_low=low,
