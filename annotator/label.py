@@ -21,7 +21,7 @@ from annotator.labelling.asking import Asking
 from annotator.labelling.cascading import division_note, settle_sure
 from annotator.labelling.estimate import Estimate, estimate
 from annotator.labelling.parts import Part, Parts, failed_path_of
-from annotator.labelling.predicting import Plan, check_distinct, predict_in_processes, predict_shard
+from annotator.labelling.predicting import Plan, ids_of, predict_in_processes, predict_shard
 from annotator.labelling.retry import failed_ids, take_places
 from annotator.labelling.rows import (
     SCHEMA,
@@ -92,7 +92,7 @@ def label(
     if out.is_dir():
         run.redo_failed = True
         return run.label(shards, cache_dir, processes)
-    run.only = failed_ids(out, judge.taxonomy.fingerprint)
+    run.only = failed_ids(out, judge.taxonomy)
     again = out.with_name(f"{out.name}.retry.parquet")
     run.out = again
     summary = run.label(shards, cache_dir, processes)
@@ -160,25 +160,27 @@ class _Run:
         try:
             every = [Part(parts.layout, shard) for shard in shards]
             _one_table_each(every)
-            todo = []
+            todo, finished = [], []
             for part in every:
                 counts = part.finished()
                 if counts is None or (self.redo_failed and counts["failed"]):
                     todo.append(part)
                 else:
+                    finished.append(part)
                     resume(self.tally, counts)
+            seen = ids_of(finished)
             if isinstance(self.judge, StudentJudge):
-                self._predict(self.judge, parts, [part.shard for part in todo], processes)
+                self._predict(self.judge, parts, [part.shard for part in todo], processes, seen)
                 if processes > 1:
-                    check_distinct(every)
+                    ids_of(every)
             else:
-                self._ask(self.judge, todo, cache_dir)
+                self._ask(self.judge, todo, cache_dir, seen)
             failed_path = parts.publish(every, self.made_from | {"inputs": _inputs_digest(every)})
         finally:
             parts.close()
         return self._summary(len(shards), len(shards) - len(todo), failed_path)
 
-    def _ask(self, judge: Judge, todo: Sequence[Part], cache_dir: str | Path | None) -> None:
+    def _ask(self, judge: Judge, todo: Sequence[Part], cache_dir: str | Path | None, seen: SeenIds) -> None:
         from annotator.judges.cache import AnswerCache
 
         cache = None if cache_dir is None else AnswerCache(cache_dir)
@@ -192,7 +194,7 @@ class _Run:
             progress=self._show,
         )
         try:
-            asking.run(self._windows(judge, todo))
+            asking.run(self._windows(judge, todo, seen))
             if isinstance(judge, CascadeJudge):
                 self.tally.notes.append(division_note(self.tally, judge))
         finally:
@@ -202,8 +204,7 @@ class _Run:
                     self.tally.notes.append(f"{cache.rejected} damaged or foreign rows of the cache were passed over.")
                 cache.close()
 
-    def _windows(self, judge: Judge, todo: Sequence[Part]) -> Iterator[Window]:
-        seen = SeenIds()
+    def _windows(self, judge: Judge, todo: Sequence[Part], seen: SeenIds) -> Iterator[Window]:
         for part in todo:
             self.open_parts[part.shard.name] = part, ShardCounts()
             part.begin()
@@ -248,7 +249,7 @@ class _Run:
             _, counts = self.open_parts.pop(part.shard.name)
             part.finish(pl.DataFrame(schema=SCHEMA), self.made_from, counts.as_json())
 
-    def _predict(self, judge: StudentJudge, parts: Parts, todo: Sequence[Shard], processes: int) -> None:
+    def _predict(self, judge: StudentJudge, parts: Parts, todo: Sequence[Shard], processes: int, seen: SeenIds) -> None:
         plan = Plan(
             parts.layout, self.identity, self.columns, self.max_input_tokens, self.only, self.maker, self.made_from
         )
@@ -256,7 +257,6 @@ class _Run:
         if processes > 1 and len(todo) > 1:
             predict_in_processes(judge, todo, plan, processes=processes, count=self._count)
         else:
-            seen = SeenIds()
             for shard in todo:
                 predict_shard(judge, shard, plan, count=self._count, seen=seen)
         self.tally.models[judge.name] += self.tally.labelled - before

@@ -174,6 +174,47 @@ def test_failed_rows_are_taken_up_again_and_nothing_else(tmp_path):
     assert not (tmp_path / "l.parquet.failed.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", ["l.jsonl", "l.csv", "l.parquet"])
+def test_failed_rows_of_another_taxonomy_are_not_taken_up(tmp_path, name):
+    """Formats that cannot say what they were made from have the version in their rows; ids are unique."""
+    items = write_items(tmp_path / "items.jsonl", 2)
+    refusing = ScriptedJudge(lambda request: {**LABEL, "task_type": "no_such"})
+    label([items], out=tmp_path / name, judge=refusing, cache_dir=None)
+    newer = ScriptedJudge(lambda request: LABEL, taxonomy=replace(TAXONOMY, version="9"))
+    with pytest.raises(BadInput, match="another taxonomy"):
+        label([items], out=tmp_path / name, judge=newer, cache_dir=None, retry_failed=True)
+
+
+def test_a_folder_whose_failed_rows_were_mended_has_no_dead_letter_file(tmp_path):
+    """Only the shard with the failed row is done again."""
+    (tmp_path / "in").mkdir()
+    write_items(tmp_path / "in" / "a.jsonl", 3)
+    (tmp_path / "in" / "b.jsonl").write_text('{"id": "z", "prompt": "Bad."}\n')
+    judge = ScriptedJudge(lambda request: {**LABEL, "task_type": "no_such"} if "Bad." in request.user else LABEL)
+    call = {"inputs": [tmp_path / "in"], "out": tmp_path / "out", "cache_dir": tmp_path / "cache"}
+    first = label(judge=judge, **call)
+    good = ScriptedJudge(lambda request: LABEL)
+    second = label(judge=good, retry_failed=True, **call)
+
+    assert (first.failed, Path(first.failed_path).name) == (1, "out.failed.jsonl")
+    assert (second.failed, second.failed_path, second.shards_resumed, len(good.asked)) == (0, None, 1, 1)
+    assert not (tmp_path / "out.failed.jsonl").exists()
+
+
+def test_an_id_is_used_once_over_all_shards_of_a_folder_that_grows(tmp_path):
+    """Also against shards that an earlier run finished, and against rows that are no records."""
+    (tmp_path / "in").mkdir()
+    write_items(tmp_path / "in" / "b.jsonl", 3)
+    judge = ScriptedJudge(lambda request: LABEL)
+    label([tmp_path / "in"], out=tmp_path / "out", judge=judge, cache_dir=None)
+    (tmp_path / "in" / "c.jsonl").write_text('{"id": "q1", "prompt": "Again."}\n')
+    with pytest.raises(BadInput, match="id 'q1' is there twice"):
+        label([tmp_path / "in"], out=tmp_path / "out", judge=judge, cache_dir=None)
+    (tmp_path / "one.jsonl").write_text('{"id": "x", "prompt": ""}\n{"id": "x", "prompt": "Said."}\n')
+    with pytest.raises(BadInput, match=r"one\.jsonl:2: id 'x' is there twice \(first at .*one\.jsonl:1\)"):
+        label([tmp_path / "one.jsonl"], out=tmp_path / "one.parquet", judge=judge, cache_dir=None)
+
+
 def test_rows_that_are_no_records_are_dead_letters_too(tmp_path):
     """A broken line and an empty text cost nothing and stop nothing; the one with an id is in the table."""
     path = tmp_path / "items.jsonl"
@@ -361,6 +402,24 @@ def test_labelling_works_where_an_event_loop_runs_already(tmp_path):
         return label([items], out=tmp_path / "l.parquet", judge=ScriptedJudge(lambda _: LABEL), cache_dir=None)
 
     assert asyncio.run(cell()).labelled == 5
+
+
+def test_scripts_get_one_json_object_whatever_the_exit_code(tmp_path):
+    """With --json the status and the reason are on stdout, beside the line on stderr."""
+    items = write_items(tmp_path / "items.jsonl", 6)
+    shared = ["--kind", "item", "--judge", "openai:test-model", "--cache-dir", str(tmp_path / "cache"), "--json"]
+    with LLMServer() as server, LLMServer(Faults(rates={"unauthorized": 1})) as closed:
+        for expected, status, more in [
+            (2, "bad_input", [str(tmp_path / "nowhere.jsonl")]),
+            (2, "bad_input", [str(items), "--no-such-option"]),
+            (3, "stopped", [str(items), "--max-records", "2", "--base-url", server.base_url]),
+            (4, "judge_unusable", [str(items), "--base-url", closed.base_url]),
+        ]:
+            command = [sys.executable, "-m", "annotator", "label", *more, "-o", str(tmp_path / "l.parquet"), *shared]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            said = json.loads(done.stdout)
+            assert (done.returncode, said["exit_code"], said["status"]) == (expected, expected, status), done.stderr
+            assert said["reason"] in done.stderr
 
 
 def test_a_forecast_is_close_to_the_bill_and_sends_nothing(tmp_path):

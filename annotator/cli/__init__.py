@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -42,7 +44,12 @@ EPILOG = """
 Exit codes: 0 done; 1 done, but some rows failed (see the dead-letter file);
 2 wrong input or settings; 3 stopped early, the same command resumes;
 4 the judge cannot be used.
+
+\b
+With --json, stdout has one JSON object at 2, 3 and 4 too: {"status", "exit_code", "reason"};
+the status is bad_input, stopped or judge_unusable.
 """
+_STATUSES = {2: "bad_input", 3: "stopped", 4: "judge_unusable"}
 
 
 class LazyGroup(click.Group):
@@ -101,17 +108,13 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "annotator"
-        click.echo(f"{command}: {error.format_message()} See {command} --help.", err=True)
-        sys.exit(2)
+        _fail(2, f"{error.format_message()} See {command} --help.", command=command)
     except click.ClickException as error:
-        click.echo(f"annotator: {error.format_message()}", err=True)
-        sys.exit(2)
+        _fail(2, error.format_message())
     except AnnotatorError as error:
-        click.echo(f"annotator: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(error.exit_code, str(error))
     except (KeyboardInterrupt, click.Abort):
-        click.echo("annotator: interrupted. What was done is kept; the same command goes on from there.", err=True)
-        sys.exit(3)
+        _fail(3, "interrupted. What was done is kept; the same command goes on from there.")
     except BrokenPipeError:  # `annotator ... | head` is not an error
         _drop_stdout()
         sys.exit(0)
@@ -121,6 +124,15 @@ def main() -> None:
         _drop_stdout()
         click.echo(f"annotator: the output cannot be written ({error.strerror}).", err=True)
         sys.exit(2)
+
+
+def _fail(exit_code: int, reason: str, *, command: str = "annotator") -> NoReturn:
+    """One line on stderr for people; on stdout, when --json was given, the same for scripts."""
+    click.echo(f"{command}: {reason}", err=True)
+    if "--json" in sys.argv:  # the options may be what is wrong, so there need be no parsed ones
+        status = _STATUSES.get(exit_code, "failed")
+        click.echo(json.dumps({"status": status, "exit_code": exit_code, "reason": reason}))
+    sys.exit(exit_code)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

@@ -164,6 +164,8 @@ class Part:
         letters = sorted(self._pieces.glob("*.jsonl"))
         if letters:
             write_whole(self.failed, lambda temporary: _join(letters, temporary))
+        else:
+            self.failed.unlink(missing_ok=True)  # of an earlier run of this shard
         if tables:
             _write_table(tables, self.table, dict(made_from))
         else:

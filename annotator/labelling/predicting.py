@@ -150,9 +150,14 @@ def _predict_in_worker(shard: Shard, plan: Plan) -> Counter[str]:
     return failed
 
 
-def check_distinct(parts: Sequence[Part]) -> None:
-    """Raise BadInput if an id stands in two shards, which processes that read one shard each cannot notice."""
+def ids_of(parts: Sequence[Part]) -> SeenIds:
+    """The ids in the tables of some finished parts, which this process or this run has not read itself.
+
+    Raises:
+        BadInput: an id stands in two of them.
+    """
     seen = SeenIds()
     for part in parts:
         ids = pl.scan_parquet(part.table, glob=False).select("record_id").collect()["record_id"]
         seen.add(ids, pl.int_range(len(ids), dtype=pl.Int64, eager=True), part.shard)
+    return seen

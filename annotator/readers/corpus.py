@@ -50,7 +50,8 @@ def read_records(
         seen: ids of the shards read before by the same command; give one to all of them to find ids used twice.
 
     Raises:
-        BadInput: a damaged file, a missing column, or an id that was there before (naming both places).
+        BadInput: a damaged file, a missing column, or an id that was there before (naming both places), be it of a row
+            that is no record.
     """
     check_overrides(columns, DOCUMENTS if kind == "document" else ITEMS)
     seen = SeenIds() if seen is None else seen
@@ -59,8 +60,18 @@ def read_records(
     else:
         batches = _items(shard, columns, batch_rows)
     for batch in batches:
-        seen.add(batch.frame["record_id"], batch.frame["row"], shard)
+        seen.add(*_ids(batch), shard)
         yield batch
+
+
+def _ids(batch: Batch) -> tuple[pl.Series, pl.Series]:
+    """(ids, rows) of all rows of a batch that have an id, in their order."""
+    named = [(bad.record_id, bad.row) for bad in batch.bad if bad.record_id is not None]
+    records = batch.frame.select("record_id", "row")
+    if named:
+        bad = pl.DataFrame(named, schema=["record_id", "row"], orient="row").cast(dict(records.schema))
+        records = pl.concat([records, bad]).sort("row")
+    return records["record_id"], records["row"]
 
 
 def read_documents(
