@@ -1,7 +1,10 @@
 """A student judge: linear heads over hashed features, in a folder of plain arrays and one JSON card.
 
+A fast student sees words, the shape of the text and the mean vector of its words; an accurate one also the embeddings
+of `annotator.judges.encoder`, about a hundred times slower.
+
 student/
-  card.json     taxonomy version, data, heads with their values and temperatures, measured scores
+  card.json     taxonomy version, data, encoder or null, heads with their values and temperatures, measured scores
   weights.npz   per side: `hash`, `idf`, `weights` (int8), `scale`, `bias`; arrays only, never pickled objects
 """
 
@@ -22,7 +25,7 @@ import scipy.sparse as sp
 
 from annotator.errors import BadInput
 from annotator.fingerprint import fingerprint, without_surrogates
-from annotator.judges import features
+from annotator.judges import encoder, features
 from annotator.taxonomy import AXES, MAX_OPERATIONS
 
 Kind = Literal["item", "document"]
@@ -31,12 +34,19 @@ MAX_EVIDENCE_CHARS = 200
 OPERATION_SET = "operation_set"  # the head that says which operations belong to the set, primary or not
 
 _BATCH = 512  # rows per block: bounds memory at about 100 MB, and changes no result
-_MEANINGFUL = ("format", "features", "words", "taxonomy_version", "sides")
+_MEANINGFUL = ("format", "features", "words", "encoder", "taxonomy_version", "sides")
+_SHIPPED = {"embedded": "embedded", "embedded:accurate": "embedded_accurate"}
 
 
-def embedded_path() -> Path:
-    """The folder of the student that ships with the package."""
-    return Path(__file__).parent / "embedded"
+def embedded_path(spec: str = "embedded") -> Path:
+    """The folder of a student that ships with the package: "embedded", the fast one, or "embedded:accurate".
+
+    Raises:
+        BadInput: no such student ships.
+    """
+    if spec not in _SHIPPED:
+        raise BadInput(f"{spec!r} names no embedded student", remedy=f"Use {' or '.join(_SHIPPED)}.")
+    return Path(__file__).parent / _SHIPPED[spec]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +73,12 @@ class Side:
     bias: np.ndarray
     heads: dict[str, Head]
     set_threshold: float
+    encoded_centre: np.ndarray | None  # of an accurate student only
 
-    def matrix(self, batch: features.Batch) -> sp.csr_array:
-        """Texts x (known hashes, shape columns, dimensions of meaning), each of the three blocks of length 1."""
-        return design(batch, self.slot_of_hash, self.idf, self.centre)
+    def matrix(self, batch: features.Batch, encoded: np.ndarray | None) -> sp.csr_array:
+        """What `design` makes of a batch."""
+        plain = design(batch, self.slot_of_hash, self.idf, self.centre)
+        return plain if encoded is None else with_embeddings(plain, encoded, self.encoded_centre)
 
 
 def slots(hashes: np.ndarray) -> np.ndarray:
@@ -80,6 +92,12 @@ def design(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray, cen
     """Texts x (known hashes, shape columns, dimensions of meaning), each of the three blocks of length 1."""
     blocks = [unit_counts(batch, slot_of_hash, idf), unit_shape(batch), sp.csr_array(unit(meaning(batch) - centre))]
     return sp.hstack(blocks, "csr")
+
+
+def with_embeddings(plain: sp.csr_array, encoded: np.ndarray, centre: np.ndarray) -> sp.csr_array:
+    """The design with a block more: the centred embeddings, each of length sqrt(encoder.WEIGHT)."""
+    block = unit(encoded - centre) * np.float32(encoder.WEIGHT**0.5)
+    return sp.hstack([plain, sp.csr_array(block.astype(np.float32))], "csr")
 
 
 _WORDS = Path(__file__).parent / "words.npz"
@@ -166,9 +184,15 @@ class Student:
         if card.get("words") != words_digest():
             what = "made with other word vectors than this version has"
             raise BadInput(what, where=str(path / "card.json"), remedy="Distil again with this version.")
+        if card.get("encoder") not in (None, encoder.encoder_digest()):
+            what = "made with another encoder than this version has"
+            raise BadInput(what, where=str(path / "card.json"), remedy="Distil again with this version.")
         try:
             with np.load(path / "weights.npz", allow_pickle=False) as arrays:
-                sides = {kind: _side(card["sides"][kind], arrays, kind) for kind in card["sides"]}
+                sides = {
+                    kind: _side(card["sides"][kind], arrays, kind, encoded=bool(card.get("encoder")))
+                    for kind in card["sides"]
+                }
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile) as error:
             raise BadInput(f"damaged student ({error})", where=str(path), remedy=remedy) from None
         meaning = {key: card.get(key) for key in _MEANINGFUL}
@@ -184,7 +208,7 @@ class Student:
             probability of each axis' answer as confidence_<axis>.
 
         Raises:
-            BadInput: if this student was trained on the other side only.
+            BadInput: if this student was trained on the other side only, or needs an encoder that is not installed.
         """
         if kind not in self._sides:
             raise BadInput(f"this student labels no {kind}s", remedy=f"Distil one from labels of {kind}s.")
@@ -193,7 +217,7 @@ class Student:
         return pl.concat(blocks) if blocks else _predict(side, [], kind)
 
 
-def _side(card: dict[str, Any], arrays: Any, kind: str) -> Side:
+def _side(card: dict[str, Any], arrays: Any, kind: str, *, encoded: bool) -> Side:
     hashes = arrays[f"{kind}.hash"]
     weights, scale = arrays[f"{kind}.weights"], arrays[f"{kind}.scale"]
     heads = {}
@@ -208,9 +232,10 @@ def _side(card: dict[str, Any], arrays: Any, kind: str) -> Side:
         bias=arrays[f"{kind}.bias"].astype(np.float32),
         heads=heads,
         set_threshold=float(card["set_threshold"]),
+        encoded_centre=arrays[f"{kind}.encoded_centre"].astype(np.float32) if encoded else None,
     )
     columns = max(head.start + len(head.values) for head in heads.values())
-    rows = len(hashes) + len(features.shape_names()) + word_vectors()[1].shape[1]
+    rows = len(hashes) + len(features.shape_names()) + word_vectors()[1].shape[1] + encoded * encoder.DIMENSIONS
     if side.weights.shape != (rows, columns) or side.bias.shape != (columns,):
         raise ValueError("the arrays do not fit the card")
     if len(side.idf) != len(hashes) or any(axis not in heads for axis in (*AXES, OPERATION_SET)):
@@ -220,9 +245,10 @@ def _side(card: dict[str, Any], arrays: Any, kind: str) -> Side:
 
 def _predict(side: Side, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
     batch = features.extract(texts, kind)
+    encoded = encoder.encode(texts, kind) if side.encoded_centre is not None else None
     # Sparse times dense adds row by row in a fixed order, so a text scores the same in any batch; rounding hides the
     # last bits, in which machines differ, and the first of equal values in taxonomy order wins.
-    scores = np.round((side.matrix(batch) @ side.weights + side.bias).astype(np.float64), 4)
+    scores = np.round((side.matrix(batch, encoded) @ side.weights + side.bias).astype(np.float64), 4)
     chosen, sure, columns = {}, {}, {}
     for name, head in side.heads.items():
         if name == OPERATION_SET:
