@@ -23,7 +23,7 @@ def test_a_provider_through_instructor_is_cached_counted_and_forgiven_like_the_o
     """Bad answers are asked again by instructor; reasons and tokens are those of the hot path."""
     items = write_items(tmp_path / "items.jsonl", 8)
     markers = {
-        "number 1.": ["wrong_enum", "invalid_json"],
+        "number 1.": ["wrong_enum"],
         "number 2.": "refusal",
         "number 3.": "length",
         "number 4.": ["http_503", "rate_limited_ms"],

@@ -6,7 +6,9 @@ speaks, a script. A student (`StudentJudge`) labels whole columns of texts. Both
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from annotator.errors import AnnotatorError, BadInput, did_you_mean
@@ -22,11 +24,13 @@ class Sampling:
 
     temperature, seed: sent when not None; an endpoint that refuses one is asked without it.
     max_output_tokens: of the first try; an answer that was cut short is tried again with four times as many.
+    logprobs: ask for those of the answer's tokens, for a confidence; an endpoint that refuses them gives none.
     """
 
     temperature: float | None = 0.0
     max_output_tokens: int = 1024
     seed: int | None = None
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class Pace:
     concurrency: most requests in flight; fewer are used while the endpoint pushes back.
     rpm, tpm: requests and tokens a minute; None = learnt from the endpoint's x-ratelimit headers, if it sends them.
     timeout_s: of one request. attempts: tries of one request before connection, timeout and 5xx faults fail the row.
-    reasks: further tries when an answer is invalid, each built from the original prompt plus one short complaint.
+    reasks: further tries when an answer is invalid, each built from the original prompt plus one short complaint; with
+    one, a record goes out twice at most.
     first_wait_s, longest_wait_s: of the jittered exponential back-off; a longer Retry-After is honoured all the same.
     patience_s: how long one row may wait out rate limits (429) in all. deadline_s: of the whole run.
     """
@@ -46,7 +51,7 @@ class Pace:
     tpm: float | None = None
     timeout_s: float = 120.0
     attempts: int = 6
-    reasks: int = 2
+    reasks: int = 1
     first_wait_s: float = 0.5
     longest_wait_s: float = 30.0
     patience_s: float = 3600.0
@@ -154,76 +159,85 @@ class StudentJudge:
 
 
 def open_judge(
-    spec: str,
+    spec: str | Sequence[str],
     *,
     kind: Kind,
     taxonomy: Taxonomy,
     prompt: Prompt | None = None,
     base_url: str | None = None,
     api_key: str | None = None,
+    headers: Mapping[str, str] = {},
     pace: Pace | None = None,
     sampling: Sampling | None = None,
     strategy: str = "auto",
     endpoint_name: str | None = None,
+    votes: int = 1,
     below: float | None = None,
+    cache_dir: str | Path | None = None,
 ) -> Judge | StudentJudge:
     """Open the judge that `spec` names; nothing is sent yet.
 
     Args:
         spec: "openai:MODEL", "instructor:PROVIDER/MODEL", "student:PATH", "embedded", or "cascade:STUDENT,LLM" of two
-            of these: the student labels what it is sure of, the LLM the rest.
+            of these: the student labels what it is sure of, the LLM the rest. Several LLMs vote (see `PanelJudge`).
         prompt: required by LLMs, ignored by students.
         base_url: of any OpenAI-compatible endpoint; None = OpenAI itself.
         api_key: sent to the endpoint, and never written anywhere.
+        headers: sent with each request of "openai:", such as those of `endpoint.account_headers`.
         strategy: how the answer's form is enforced: json_schema, tools, json_object, or auto (the first that works).
         endpoint_name: part of the cache key; tells apart two servers that serve different weights under one name.
+        votes: how often an LLM is asked for each record, with as many seeds; more than one takes a temperature above 0.
         below: of a cascade, the student's confidence under which the LLM is asked (default .6); see `CascadeJudge`.
+        cache_dir: where single votes are kept, and in which manner an endpoint wants to be asked; None = nowhere.
 
     Raises:
         BadInput: an unknown spec, a missing key, or a student that cannot be read.
     """
-    scheme, _, rest = spec.partition(":")
-    pace, sampling = pace or Pace(), sampling or Sampling()
     if strategy != "auto" and strategy not in STRATEGIES:
         raise BadInput(f"{strategy!r} is not a strategy", where="--strategy", remedy=did_you_mean(strategy, STRATEGIES))
-    if scheme == "cascade":
+    specs = (spec,) if isinstance(spec, str) else tuple(spec)
+    asking: dict[str, Any] = {
+        "kind": kind, "taxonomy": taxonomy, "prompt": prompt, "base_url": base_url, "api_key": api_key,
+        "headers": headers, "pace": pace or Pace(), "sampling": sampling or Sampling(), "strategy": strategy,
+        "endpoint_name": endpoint_name, "cache_dir": cache_dir,
+    }  # fmt: skip
+    if len(specs) == 1 and specs[0].startswith("cascade:"):
         from annotator.judges.cascade import CascadeJudge, checked_below, specs_of
 
-        student_spec, asked_spec = specs_of(spec)
+        student_spec, asked_spec = specs_of(specs[0])
         student = open_judge(student_spec, kind=kind, taxonomy=taxonomy)
-        asked = open_judge(
-            asked_spec, kind=kind, taxonomy=taxonomy, prompt=prompt, base_url=base_url, api_key=api_key, pace=pace,
-            sampling=sampling, strategy=strategy, endpoint_name=endpoint_name,
-        )  # fmt: skip
-        return CascadeJudge(student, asked, checked_below(below))  # type: ignore[arg-type]
+        return CascadeJudge(student, open_judge(asked_spec, votes=votes, **asking), checked_below(below))  # type: ignore[arg-type]
     if below is not None:
         remedy = "Write --judge cascade:student:PATH,openai:MODEL."
         raise BadInput("only a cascade has a threshold", where="--below", remedy=remedy)
-    if scheme in ("student", "embedded"):
+    if len(specs) == 1 and (specs[0] == "embedded" or specs[0].partition(":")[0] == "student"):
         from annotator.judges.columns import open_student
 
-        return open_student(spec, kind=kind, taxonomy=taxonomy)
+        if votes > 1:
+            raise BadInput("a student always says the same", where="--votes", remedy="Ask an LLM for several votes.")
+        return open_student(specs[0], kind=kind, taxonomy=taxonomy)
+    judges = [_open_asked(each, together=len(specs) > 1, **asking) for each in dict.fromkeys(specs)]
+    if len(judges) == votes == 1:
+        return judges[0]
+    from annotator.judges.panel import PanelJudge
+
+    return PanelJudge(judges, samples=votes, cache_dir=cache_dir)
+
+
+def _open_asked(spec: str, *, together: bool, kind: Kind, **asking: Any) -> Any:
+    """A judge that is asked record by record; `together`: it is to vote with others."""
+    scheme, _, rest = spec.partition(":")
     if scheme not in ("openai", "instructor") or not rest:
+        if together:
+            raise BadInput(f"{spec!r} cannot vote with others", where="--judge", remedy="LLMs only can.")
         remedy = "Use openai:MODEL, instructor:PROVIDER/MODEL, student:PATH, embedded or cascade:STUDENT,LLM."
         raise BadInput(f"{spec!r} names no judge", where="--judge", remedy=remedy)
-    if prompt is None:
+    if asking["prompt"] is None:
         raise BadInput("this judge needs a prompt", where=spec, remedy="Load one with load_prompt.")
-    if scheme == "instructor":
-        from annotator.judges.instructor_judge import InstructorJudge
-
-        opened: Any = InstructorJudge
-    else:
+    if scheme == "openai":
         from annotator.judges.chat import ChatJudge
 
-        opened = ChatJudge
-    return opened(  # type: ignore[no-any-return]
-        rest,
-        prompt=prompt,
-        taxonomy=taxonomy,
-        base_url=base_url,
-        api_key=api_key,
-        pace=pace,
-        sampling=sampling,
-        strategy=strategy,
-        endpoint_name=endpoint_name,
-    )
+        return ChatJudge(rest, **asking)
+    from annotator.judges.instructor_judge import InstructorJudge
+
+    return InstructorJudge(rest, **asking)

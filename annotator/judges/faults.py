@@ -64,7 +64,10 @@ class Fault:
 
 
 def status_fault(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
-    """What an HTTP error status means, with the server's own message as the detail."""
+    """What an HTTP status other than 2xx means, with the server's own message as the detail."""
+    if status < 400:
+        target = headers.get("location") or "nowhere"
+        return Fault("row", "not_found", f"the server redirects to {target[:_LONGEST_DETAIL]}", status)
     code, detail = _message(body)
     words = f"{code} {detail}"
     wait = retry_after(headers)

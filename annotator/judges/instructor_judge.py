@@ -6,11 +6,14 @@ matters little at the rates of a hosted provider.
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from annotator.errors import BadInput, ServiceFailure
 from annotator.excerpt import token_estimate
@@ -18,6 +21,7 @@ from annotator.fingerprint import fingerprint
 from annotator.judges import Pace, Reply, Request, Sampling, Unanswered, Usage
 from annotator.judges.answers import AnswerForm
 from annotator.judges.chat import endpoint_kind
+from annotator.judges.endpoint import split_address
 from annotator.judges.faults import Fault, redact, retry_after, status_fault
 from annotator.judges.flow import Gate
 from annotator.judges.retrying import TryAgain, try_again
@@ -32,7 +36,8 @@ _OPTIONAL = ("temperature", "seed", "max_tokens")
 class InstructorJudge:
     """A model behind `instructor.from_provider`. See `Judge` for the attributes that all judges have.
 
-    Keys of other providers than OpenAI are read by the provider's own client from its own environment variable.
+    Keys of other providers than OpenAI are read by the provider's own client from its own environment variable; headers
+    and a cache folder, which other judges use, have no use here.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class InstructorJudge:
         sampling: Sampling,
         strategy: str,
         endpoint_name: str | None,
+        headers: Mapping[str, str],
+        cache_dir: str | Path | None,
     ) -> None:
         provider, slash, bare = model.partition("/")
         if not slash or not provider or not bare:
@@ -54,6 +61,7 @@ class InstructorJudge:
             raise BadInput("no provider", where=f"instructor:{model}", remedy=remedy)
         if provider == "openai" and not api_key and base_url is None:
             raise BadInput("no key for OpenAI", where=f"instructor:{model}", remedy="Set OPENAI_API_KEY.")
+        self._check(model, base_url, sampling)
         self.kind, self.taxonomy, self.prompt, self.pace, self.sampling = prompt.kind, taxonomy, prompt, pace, sampling
         self.model, self.name = bare, f"instructor:{model}"
         self.form = AnswerForm(taxonomy, prompt.kind)
@@ -67,13 +75,30 @@ class InstructorJudge:
         self._answered = False
         self.identity = {
             "api": f"instructor:{provider}",
-            "endpoint": endpoint_name or (endpoint_kind(base_url) if base_url else provider),
+            "endpoint": endpoint_name or (endpoint_kind(urlsplit(base_url).hostname or "") if base_url else provider),
             "model": bare,
             "sampling": [sampling.temperature, sampling.max_output_tokens, sampling.seed],
             "strategy": strategy,
             "schema": fingerprint(self.form.schema),
             "prompt": prompt.fingerprint,
         }
+
+    @staticmethod
+    def _check(model: str, base_url: str | None, sampling: Sampling) -> None:
+        """Refuse what only `openai:` can do."""
+        where, remedy = f"instructor:{model}", "Use openai:MODEL."
+        if base_url is not None and split_address(base_url).username is not None:
+            raise BadInput("no user and password can be sent from here", where=where, remedy=remedy)
+        if sampling.logprobs:
+            raise BadInput("log-probabilities cannot be had from here", where=where, remedy=remedy)
+
+    def with_seed(self, seed: int) -> Self:
+        """The same judge under the same limits, with another seed; providers that take none sample anyway."""
+        other = copy.copy(self)
+        other.sampling = replace(self.sampling, seed=seed)
+        other.identity = self.identity | {"sampling": [*self.identity["sampling"][:2], seed]}
+        other._sent = {name: value for name, value in other._fields().items() if value is not None}
+        return other
 
     def _fields(self) -> dict[str, Any]:
         sampling = self.sampling

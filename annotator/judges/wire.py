@@ -9,40 +9,24 @@ import orjson
 from annotator.fingerprint import canonical_json
 from annotator.judges import Sampling
 from annotator.judges.answers import AnswerForm
+from annotator.judges.manner import Manner
 
 COMPLAINT = "\n\nYour last answer could not be used: {complaint} Answer again: one JSON object in the required form."
 
 
 class Wire:
-    """Encodes requests of one model, prompt and strategy.
+    """Encodes requests of one model and prompt, written in one manner."""
 
-    Args:
-        dropped: sampling fields that the endpoint refuses and that are therefore not sent.
-        tokens_field: "max_completion_tokens" or "max_tokens", whichever the endpoint knows.
-    """
-
-    def __init__(
-        self,
-        *,
-        model: str,
-        system: str,
-        form: AnswerForm,
-        sampling: Sampling,
-        strategy: str,
-        dropped: frozenset[str] = frozenset(),
-        tokens_field: str = "max_completion_tokens",
-    ) -> None:
-        self.strategy = strategy
-        if strategy == "json_object":
+    def __init__(self, manner: Manner, *, model: str, system: str, form: AnswerForm, sampling: Sampling) -> None:
+        self.manner = manner
+        if manner.strategy == "json_object":
             schema = orjson.dumps(form.schema).decode()
             system = f"{system}\n\nAnswer with one JSON object, and nothing else, valid by this schema:\n{schema}"
         self._limit = sampling.max_output_tokens
-        self._tokens_field = None if "max_tokens" in dropped else tokens_field
-        fields: dict[str, Any] = {"model": model} | _form_fields(strategy, form)
-        for name in ("temperature", "seed"):
-            value = getattr(sampling, name)
-            if value is not None and name not in dropped:
-                fields[name] = value
+        self._tokens_field = None if "max_tokens" in manner.dropped else manner.tokens_field.encode()
+        optional = {"temperature": sampling.temperature, "seed": sampling.seed, "logprobs": sampling.logprobs or None}
+        fields: dict[str, Any] = {"model": model} | _form_fields(manner.strategy, form)
+        fields |= {name: value for name, value in optional.items() if value is not None and name not in manner.dropped}
         messages = orjson.dumps([{"role": "system", "content": system}])[:-1]
         self._prefix = b'{"messages":' + messages + b',{"role":"user","content":'
         self._suffix = b"}]," + orjson.dumps(fields)[1:-1]
@@ -53,7 +37,7 @@ class Wire:
         growth: how many times the usual output tokens may be used, after an answer that was cut short.
         """
         text = f"{user}{COMPLAINT.format(complaint=complaint)}" if complaint else user
-        limit = b"" if self._tokens_field is None else b',"%b":%d' % (self._tokens_field.encode(), self._limit * growth)
+        limit = b"" if self._tokens_field is None else b',"%b":%d' % (self._tokens_field, self._limit * growth)
         return self._prefix + canonical_json(text) + self._suffix + limit + b"}"
 
 
