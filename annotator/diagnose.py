@@ -180,7 +180,7 @@ def _verdict(findings, leading, drop, residual, shape, texts) -> tuple[str, str 
     if leading:
         share = f"{leading.recovered['estimate']:.0%} of the drop of {100 * drop['estimate']:.1f} points"
         return "not_data", leading.cause.id, f"Undoing it recovers {share}: {leading.cause.what}."
-    unlike = [found.cause.id for found in findings if found.triggered and found.cause.id in INCOMPARABLE]
+    unlike = [found.cause.id for found in findings if found.cause.id in INCOMPARABLE and _may_explain(found)]
     if unlike:
         return "inconclusive", unlike[0], f"The runs cannot be compared: {BY_ID[unlike[0]].what}."
     if not texts:
@@ -191,10 +191,16 @@ def _verdict(findings, leading, drop, residual, shape, texts) -> tuple[str, str 
         return "inconclusive", cause, "What is left of the drop after re-scoring is within chance."
     if _loads_on_form(shape):
         return "inconclusive", None, "The drop follows the output constraint and no operation: look for a format fault."
-    partly = [found for found in findings if found.triggered and (found.recovered or {}).get("high", 0) >= RECOVERED]
+    partly = [found for found in findings if found.recovered and _may_explain(found)]
     if partly:
         return "inconclusive", partly[0].cause.id, f"It may explain half of the drop, or not: {partly[0].cause.what}."
     return "data", None, f"No fault of the harness explains the drop; {100 * residual['estimate']:.1f} points are left."
+
+
+def _may_explain(found: Finding) -> bool:
+    """A cause that was seen, and of which it is not known that it explains less than half of the drop."""
+    high = (found.recovered or {}).get("high")
+    return found.triggered and (high is None or high >= RECOVERED)
 
 
 def _loads_on_form(shape: Mapping[str, Mapping[str, float]]) -> bool:

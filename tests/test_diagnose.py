@@ -9,6 +9,7 @@ import pytest
 
 from annotator.diagnose import diagnose
 from annotator.diagnosis.answers import gold_of
+from annotator.diagnosis.layouts import templates_from
 from annotator.diagnosis.rescore import cut_first_answer, evidence, rescored
 from annotator.errors import BadInput
 
@@ -160,6 +161,71 @@ def test_a_drop_only_where_prompts_differ_is_not_data():
     )
 
     assert verdict(items, candidate, reference) == ("not_data", "prompt_changed")
+
+
+def in_layouts(items, samples, *, by=None):
+    """The run with its prompts in two layouts, dealt out by lot or by a rule; and which items have the second."""
+    lot = random.Random(5)
+    second = [lot.random() < 0.5 if by is None else by(target) for target in items["target"]]
+    layouts = ["### Question\nHow many?\n\n### Answer\n" if other else "Q: How many?\nA:" for other in second]
+    return samples.with_columns(pl.Series("prompt", layouts)), second
+
+
+def test_a_drop_in_one_layout_of_the_prompt_is_not_data():
+    """No column names the template: the prompts themselves show two; nine in ten answers to one are lost."""
+    items, reference = exam()
+    reference, second = in_layouts(items, reference)
+    lost = pl.Series(second) & (pl.int_range(items.height, eager=True) % 10 > 0)
+    candidate = reference.with_columns(
+        response=pl.when(lost).then(pl.lit("The answer is 5.")).otherwise("response"),
+        score=pl.when(lost).then(0.0).otherwise("score"),
+    )
+
+    found = diagnose(items, candidate, reference=reference, bootstraps=300)
+
+    assert (found["verdict"], found["cause"]) == ("not_data", "prompt_format")
+    evidence_of = {cause["id"]: cause["evidence"] for cause in found["causes"]}
+    assert evidence_of["prompt_format"]["worst"] == "### Question ### Answer"
+
+
+def test_another_few_shot_layout_is_seen_in_the_prompts():
+    """Without a hash or a template column: the candidate lost its example, and the evidence says so."""
+    items, reference = exam()
+    candidate = exam(rate=0.4)[1].with_columns(prompt=pl.lit("Q: How many?\nA:"))
+    reference = reference.with_columns(prompt=pl.lit("Q: One and one?\nA: 2\n\nQ: How many?\nA:"))
+
+    found = diagnose(items, candidate, reference=reference, bootstraps=300)
+
+    assert (found["verdict"], found["cause"]) == ("inconclusive", "prompt_changed")
+    assert found["causes"][0]["evidence"]["layouts"] == {"here": "Q: A:", "reference": "Q: A: after 1"}
+
+
+def test_a_layout_that_goes_with_the_question_is_no_template():
+    """Items of one kind always have the second layout, so the drop there may be a weakness: no acquittal."""
+    items, reference = exam()
+    texts = [str(number) if number % 2 else "blue" for number in range(items.height)]
+    items = items.with_columns(target=pl.Series(texts))
+    reference = reference.with_columns(
+        response=pl.Series([f"The answer is {text}." for text in texts]), score=pl.lit(1.0)
+    )
+    reference, second = in_layouts(items, reference, by=lambda target: target == "blue")
+    lost = pl.Series(second)
+    candidate = reference.with_columns(
+        response=pl.when(lost).then(pl.lit("The answer is red.")).otherwise("response"),
+        score=pl.when(lost).then(0.0).otherwise("score"),
+    )
+
+    assert verdict(items, candidate, reference) == ("data", None)
+
+
+def test_tasks_with_a_layout_each_are_not_templates():
+    """Prompts tell templates apart only inside a task; a rare layout is what one item looks like."""
+    one, other = "Q: 1+1?\nA:", "### Question\n1+1?\n"
+    tasks = ["a"] * 30 + ["b"] * 30
+
+    assert templates_from([one] * 30 + [other] * 30, tasks) == [None] * 60
+    assert templates_from([one] * 30 + [other] * 30, ["a"] * 60) == ["Q: A:"] * 30 + ["### Question"] * 30
+    assert templates_from([one] * 59 + [other], ["a"] * 60) == [None] * 60
 
 
 def test_another_temperature_forbids_a_verdict():

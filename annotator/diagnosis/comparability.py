@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
+
+from annotator.diagnosis.layouts import layout_of
 
 _PROMPT = ("prompt_hash", "prompt")
 _DOCUMENT = ("doc_hash", "target_hash")
@@ -73,7 +76,8 @@ def comparability(
     Returns:
         (findings, item ids). findings: items_common, items_only_here, items_only_reference, comparable_items,
         prompts_differ (share of common items, null where prompts are not logged), documents_differ (the same for
-        document and target hashes), settings: [{cause, name, here, reference}] that differ, samples_per_item of both.
+        document and target hashes), prompt_layouts (the most frequent layout of the prompts that differ, in either run;
+        null where none differ or texts are not logged), settings: [{cause, name, here, reference}] that differ, samples_per_item of both.
         The ids are those of common items with the same prompt and document, sorted.
     """
     here, there = (set(frame["item_id"].unique().to_list()) for frame in (samples, reference))
@@ -90,6 +94,7 @@ def comparability(
         "comparable_items": len(same),
         "prompts_differ": None if prompts is None else round(len(prompts) / max(len(common), 1), 4),
         "documents_differ": None if documents is None else round(len(documents) / max(len(common), 1), 4),
+        "prompt_layouts": _layouts(samples, reference, prompts) if prompts else None,
         "settings": settings,
         "samples_per_item": [round(frame.height / frame["item_id"].n_unique(), 3) for frame in (samples, reference)],
         "end_of_text": _end_of_text(samples, config or {}),
@@ -115,6 +120,21 @@ def _differing(
         if columns is _PROMPT:
             break  # the hash, where there is one, stands for the text
     return differing & set(common.to_list()) if compared else None
+
+
+def _layouts(samples: pl.DataFrame, reference: pl.DataFrame, differing: set[str]) -> dict[str, str] | None:
+    """How the prompts that differ are laid out in each run: "Q: A: after 3" against "Q: A:" are lost examples, say."""
+    if "prompt" not in samples.columns or "prompt" not in reference.columns:
+        return None
+    shown = {}
+    wanted = sorted(differing)[:_LOOKED_AT]
+    for name, frame in (("here", samples), ("reference", reference)):
+        prompts = frame.filter(pl.col("item_id").is_in(wanted))["prompt"].drop_nulls().unique().to_list()
+        counts = Counter(layout_of(prompt) for prompt in prompts)
+        if not counts:
+            return None
+        shown[name] = min(counts, key=lambda layout: (-counts[layout], layout))
+    return shown
 
 
 def _per_item(frame: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from annotator.diagnosis.causes import INCOMPARABLE, Cause, Marks
 from annotator.diagnosis.recovery import Pair
@@ -16,6 +17,7 @@ from annotator.slicing.outcomes import rounded
 RISE = 0.10  # how much more frequent a sign must be than in the reference run
 RECOVERED = 0.5  # the share of the drop that a cause must explain, at the lower end of its interval
 FEWEST_ITEMS = 20
+_OTHER_QUESTIONS = 0.01  # p below which the templates were not dealt out by lot
 _EXAMPLES, _CLIP = 3, 240
 
 
@@ -84,6 +86,8 @@ def _look_at_settings(cause: Cause, pair: Pair, compared: dict[str, Any], compar
     found: dict[str, Any] = {"settings": differing}
     if share is not None:
         found["items_that_differ"] = share
+    if cause.id == "prompt_changed" and compared["prompt_layouts"]:
+        found["layouts"] = compared["prompt_layouts"]
     forbidding = any(setting["forbids"] for setting in differing)
     triggered = forbidding or bool(share and share >= 0.02)
     enough = comparable.sum() >= FEWEST_ITEMS and not comparable.all()
@@ -96,10 +100,10 @@ def _look_at_settings(cause: Cause, pair: Pair, compared: dict[str, Any], compar
 
 def _look_at_templates(cause: Cause, pair: Pair) -> Finding:
     """Whether leaving out the template that lost most, of several in both runs, leaves little of the drop."""
-    known = [seen["template"].drop_nulls() for seen in (pair.here, pair.reference)]
-    values = sorted(set(known[0].unique().to_list()) & set(known[1].unique().to_list()))
+    known = [set(seen["template"].drop_nulls().unique().to_list()) for seen in (pair.here, pair.reference)]
+    values = sorted(known[0] & known[1])
     if len(values) < 2:
-        return Finding(cause, False, {"note": "no column tells several prompt templates apart"})
+        return Finding(cause, False, {"note": "neither a column nor the prompts tell several prompt templates apart"})
     drops = {}
     for value in values:
         means = [
@@ -108,10 +112,32 @@ def _look_at_templates(cause: Cause, pair: Pair) -> Finding:
         ]
         drops[value] = float(means[1] - means[0])
     worst = max(values, key=lambda value: (drops[value], value))
-    marks = tuple((seen["template"] == worst).fill_null(value=False).to_numpy() for seen in (pair.here, pair.reference))
     found = {"drop_by_template": {value: rounded(drop, 6) for value, drop in drops.items()}, "worst": worst}
+    if _asks_otherwise(pair.reference, worst):
+        note = "the templates differ in what they ask, or how hard it is, so this may be a weakness as well"
+        return Finding(cause, False, found | {"note": note})
+    marks = tuple((seen["template"] == worst).fill_null(value=False).to_numpy() for seen in (pair.here, pair.reference))
     others = max(drop for value, drop in drops.items() if value != worst)
     return Finding(cause, drops[worst] >= max(RISE, 2 * others), found, pair.recovered_without(*marks), marks)
+
+
+def _asks_otherwise(reference: pl.DataFrame, worst: str) -> bool:
+    """Whether one template stands before other questions than the rest: another kind of answer, or another difficulty.
+
+    Templates are blamed only if they could have been dealt out by lot: chi-squared tests over the items of the
+    reference run, each at p < .01.
+    """
+    items = reference.drop_nulls("template").group_by("item_id", "template").agg(
+        pl.col("asks").first(), pl.col("as_logged").mean() >= 0.5
+    )  # fmt: skip
+    inside = items["template"] == worst
+    for column in ("asks", "as_logged"):
+        table = [items.filter(side)[column].drop_nulls().value_counts() for side in (inside, ~inside)]
+        counts = table[0].join(table[1], on=column, how="full", coalesce=True).sort(column).fill_null(0)
+        seen = counts.select(pl.exclude(column)).to_numpy()
+        if len(seen) > 1 and seen.sum(axis=0).all() and stats.chi2_contingency(seen).pvalue < _OTHER_QUESTIONS:
+            return True
+    return False
 
 
 def examples(found: Finding, seen: pl.DataFrame) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from annotator.diagnosis.answers import (
     majority,
     matches,
 )
+from annotator.diagnosis.layouts import templates_from
 from annotator.errors import BadInput, did_you_mean
 
 RULES = (
@@ -78,11 +79,12 @@ def evidence(
     Args:
         items: item_id, target, choices?.
         samples: item_id, score, and as far as known response, finish_reason, max_tokens, output_tokens, error,
-            truncated_input_tokens, prompt_template, and what the harness extracted.
+            truncated_input_tokens, prompt_template or prompt, task, and what the harness extracted.
 
     Returns:
-        item_id, sample_index, response, template, SIGNS, RULES; sorted by item and sample. Outputs of unknown items are
-        left out. Where an output has no text, or no answer is stated in it, every rule keeps the score as logged.
+        item_id, sample_index, response, template (named, or read from the prompts), asks ("choice", "number", "text"),
+        SIGNS, RULES; sorted by item and sample. Outputs of unknown items are left out. Where an output has no text, or
+        no answer is stated in it, every rule keeps the score as logged.
     """
     columns = ["item_id", *(name for name in ("target", "choices") if name in items.columns)]
     joined = samples.join(items.select(columns).unique("item_id"), on="item_id", how="inner", suffix="_of_item")
@@ -113,6 +115,7 @@ def evidence(
             "sample_index": joined["sample_index"],
             "response": pl.Series(texts, dtype=pl.String),
             "template": _template(joined),
+            "asks": pl.Series([gold and gold.kind for gold in golds], dtype=pl.String),
             **{name: pl.Series(values, dtype=pl.Boolean) for name, values in signs.items()},
             **{name: pl.Series(values, dtype=pl.Float64) for name, values in scores.items()},
         }
@@ -247,7 +250,13 @@ def _prompt_cut(frame: pl.DataFrame) -> list[bool]:
 
 def _template(frame: pl.DataFrame) -> pl.Series:
     name = next((name for name in _TEMPLATE_COLUMNS if name in frame.columns), None)
-    return frame[name].cast(pl.String) if name else pl.Series([None] * frame.height, dtype=pl.String)
+    if name:
+        return frame[name].cast(pl.String)
+    if "task" in frame.columns:
+        tasks = frame["task"].to_list()
+    else:
+        tasks = [item_id.rpartition("/")[0] for item_id in frame["item_id"]]
+    return pl.Series(templates_from(_column(frame, "prompt"), tasks), dtype=pl.String)
 
 
 def _unextracted(frame: pl.DataFrame) -> list[bool]:
