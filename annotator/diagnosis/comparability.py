@@ -77,7 +77,8 @@ def comparability(
         (findings, item ids). findings: items_common, items_only_here, items_only_reference, comparable_items,
         prompts_differ (share of common items, null where prompts are not logged), documents_differ (the same for
         document and target hashes), prompt_layouts (the most frequent layout of the prompts that differ, in either run;
-        null where none differ or texts are not logged), settings: [{cause, name, here, reference}] that differ, samples_per_item of both.
+        null where none differ or texts are not logged), settings: [{cause, name, here, reference}] that differ,
+        samples_per_item of both.
         The ids are those of common items with the same prompt and document, sorted.
     """
     here, there = (set(frame["item_id"].unique().to_list()) for frame in (samples, reference))
