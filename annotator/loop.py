@@ -6,6 +6,7 @@ what it gave is kept in `steps.json` beside the artefacts. Labelling resumes ins
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from annotator.diagnose import diagnose
 from annotator.errors import BadInput
 from annotator.export import export
 from annotator.fingerprint import fingerprint
-from annotator.judges import Judge, Pace, StudentJudge, open_judge
+from annotator.judges import Judge, Pace, StudentJudge, account_headers, open_judge
 from annotator.label import estimate, label
 from annotator.mapping import Rules, load_rules
 from annotator.match import match
@@ -227,6 +228,7 @@ class _Loop:
             prompt=load_prompt(kind, self.taxonomy),
             base_url=judging.base_url or base_url,
             api_key=api_key,
+            headers=account_headers(os.environ),
             pace=Pace(concurrency=judging.concurrency),
         )
         return judge, self.settings.items if kind == "item" else self.settings.documents

@@ -111,9 +111,11 @@ def collect_(
 
 
 def _chat_judge(options: dict[str, Any]) -> Any:
-    if not options["spec"].startswith("openai:"):
-        remedy = "Give --judge openai:MODEL; a student labels at once, without batches."
-        raise BadInput(f"{options['spec']!r} cannot be asked in batches", where="--judge", remedy=remedy)
+    specs = options["specs"]
+    if len(specs) > 1 or options["votes"] > 1 or not specs[0].startswith("openai:"):
+        what = "votes" if len(specs) > 1 or options["votes"] > 1 else repr(specs[0])
+        remedy = "Give one --judge openai:MODEL; a student labels at once, without batches."
+        raise BadInput(f"{what} cannot be asked in batches", where="--judge", remedy=remedy)
     return chosen_judge(options)
 
 

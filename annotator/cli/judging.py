@@ -11,22 +11,26 @@ from annotator.cli.common import F, finite, taxonomy_option
 
 _OPTIONS = (
     click.option("--kind", type=click.Choice(["item", "document"]), required=True, help="What the records are."),
-    click.option("--judge", "spec", default="embedded", show_default=True, metavar="SPEC",
+    click.option("--judge", "specs", multiple=True, default=["embedded"], show_default=True, metavar="SPEC",
                  help="embedded, student:PATH, openai:MODEL, instructor:PROVIDER/MODEL, or a cascade of two: "
-                 "cascade:student:PATH,openai:MODEL."),
+                 "cascade:student:PATH,openai:MODEL. Several LLMs, each with a --judge of its own, vote."),
+    click.option("--votes", default=1, show_default=True, type=click.IntRange(1), metavar="N",
+                 help="Ask an LLM N times for each record, with as many seeds, and merge the answers."),
     click.option("--below", type=click.FloatRange(0, 1, min_open=True), callback=finite, metavar="P",
                  help="Of a cascade: ask the LLM where the student's confidence, the least of its calibrated "
                  "probabilities over the four axes, is below P. [default: 0.6]"),
     click.option("--base-url", metavar="URL", help="OpenAI-compatible endpoint (default: OPENAI_BASE_URL, or OpenAI)."),
     click.option("--prompt", "prompt_path", metavar="FILE", help="Your own prompt template for this side."),
     click.option("--cache-dir", default="cache", show_default=True, metavar="DIR", help="Where paid answers lie."),
-    click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0), callback=finite,
-                 help="Sampling temperature of the judge."),
+    click.option("--temperature", type=click.FloatRange(0), callback=finite,
+                 help="Sampling temperature of the judge. [default: 0; with --votes 0.7]"),
     click.option("--max-output-tokens", default=1024, show_default=True, type=click.IntRange(16), help="Per answer."),
     click.option("--max-input-tokens", type=click.IntRange(64), help="Cut longer records to head, middle and tail."),
     click.option("--strategy", default="auto", show_default=True,
                  type=click.Choice(["auto", "json_schema", "tools", "json_object"]),
                  help="How the judge is held to the schema."),
+    click.option("--logprobs", is_flag=True,
+                 help="Ask for log-probabilities and fill the column confidence, where the server gives them."),
     click.option("--endpoint-name", metavar="NAME", help="Keeps answers of two servers apart that share a model name."),
     taxonomy_option,
 )  # fmt: skip
@@ -40,22 +44,30 @@ def judge_options(function: F) -> F:
 
 
 def chosen_judge(options: dict[str, Any], **pace: Any) -> Any:
-    """The judge that the options name. The key comes from OPENAI_API_KEY; `pace` holds limits such as rpm."""
-    from annotator.judges import Pace, Sampling, open_judge
+    """The judge that the options name, reached as the environment says; `pace` holds limits such as rpm."""
+    from annotator.judges import Pace, Sampling, account_headers, open_judge
     from annotator.prompts import load_prompt
     from annotator.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy(options["taxonomy_path"])
+    temperature = options["temperature"]
+    if temperature is None:
+        temperature = 0.7 if options["votes"] > 1 else 0.0
     return open_judge(
-        options["spec"],
+        options["specs"],
         kind=options["kind"],
         taxonomy=taxonomy,
         prompt=load_prompt(options["kind"], taxonomy, options["prompt_path"]),
-        base_url=options["base_url"] or os.environ.get("OPENAI_BASE_URL"),
-        api_key=os.environ.get("OPENAI_API_KEY"),
         pace=Pace(**pace),
-        sampling=Sampling(temperature=options["temperature"], max_output_tokens=options["max_output_tokens"]),
+        sampling=Sampling(
+            temperature=temperature, max_output_tokens=options["max_output_tokens"], logprobs=options["logprobs"]
+        ),
         strategy=options["strategy"],
         endpoint_name=options["endpoint_name"],
+        votes=options["votes"],
         below=options["below"],
+        cache_dir=options["cache_dir"],
+        base_url=options["base_url"] or os.environ.get("OPENAI_BASE_URL"),
+        api_key=os.environ.get("OPENAI_API_KEY"),
+        headers=account_headers(os.environ),
     )

@@ -15,6 +15,7 @@ from annotator.errors import AnnotatorError, BadInput, did_you_mean
 from annotator.prompts import Prompt
 from annotator.taxonomy import Kind, Taxonomy
 
+_ACCOUNT_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
 STRATEGIES = ("json_schema", "tools", "json_object")
 
 
@@ -183,7 +184,7 @@ def open_judge(
         prompt: required by LLMs, ignored by students.
         base_url: of any OpenAI-compatible endpoint; None = OpenAI itself.
         api_key: sent to the endpoint, and never written anywhere.
-        headers: sent with each request of "openai:", such as those of `endpoint.account_headers`.
+        headers: sent with each request of "openai:", such as those of `account_headers`.
         strategy: how the answer's form is enforced: json_schema, tools, json_object, or auto (the first that works).
         endpoint_name: part of the cache key; tells apart two servers that serve different weights under one name.
         votes: how often an LLM is asked for each record, with as many seeds; more than one takes a temperature above 0.
@@ -222,6 +223,11 @@ def open_judge(
     from annotator.judges.panel import PanelJudge
 
     return PanelJudge(judges, samples=votes, cache_dir=cache_dir)
+
+
+def account_headers(environment: Mapping[str, str]) -> dict[str, str]:
+    """The headers that OpenAI's own client sends for its environment variables of organisation and project."""
+    return {header: environment[name] for name, header in _ACCOUNT_HEADERS.items() if environment.get(name)}
 
 
 def _open_asked(spec: str, *, together: bool, kind: Kind, **asking: Any) -> Any:

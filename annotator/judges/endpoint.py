@@ -22,12 +22,6 @@ from annotator.judges.faults import Fault, redact
 
 OPENAI_URL = "https://api.openai.com/v1"
 _CONNECT_S = 10.0
-_ACCOUNT_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
-
-
-def account_headers(environment: Mapping[str, str]) -> dict[str, str]:
-    """The headers that OpenAI's own client would send for its environment variables of organisation and project."""
-    return {header: environment[name] for name, header in _ACCOUNT_HEADERS.items() if environment.get(name)}
 
 
 class Endpoint:
