@@ -1,7 +1,8 @@
-"""The mapping rules: which documents teach or exercise what a failing slice demands.
+"""The rule file: which documents teach or exercise what a failing slice demands.
 
 A rule file speaks of axis values on the slice side, and of axis values, grades or any other column on the document
 side. It is read and checked here as exactly as a taxonomy is; `annotator.match` applies it, and no model is asked then.
+Packs are rule files for corpora that carry labels of their own: their columns take the place of ours.
 """
 
 from __future__ import annotations
@@ -10,142 +11,47 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from annotator.errors import BadInput, did_you_mean
 from annotator.fingerprint import fingerprint
 from annotator.resources import resource
+from annotator.rule_table import CORE, GATE, Guard, Near, Predicate, Rule, Rules
 from annotator.taxonomy import AXES, MAX_OPERATIONS, Kind, Taxonomy, load_taxonomy
 
 DIRECTIONS = ("teaches", "exercises", "form_only")
 STRENGTHS = (1.0, 0.5, 0.25)
-GATE = "solving_operation"
-CORE = (GATE, "background_condition", "task_type")
-SHORT = {GATE: "op", "background_condition": "bg", "task_type": "task", "output_constraint": "out"}
+PACKS = {"weborganizer": "mapping_weborganizer.toml", "essential-web": "mapping_essential_web.toml"}
 
 _TOP_KEYS = {"version", "min_affinity", "weights", "unrelated", "position", "exercise", "quality"}
+_PACK_KEYS = {"category", "columns", "names"}
 _TABLES = {"rule", "guard", "near", "no_counterpart"}
 _RULE_KEYS = {"id", "slice", "document", "strength", "direction", "reason", "bound"}
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-@dataclass(frozen=True, slots=True)
-class Predicate:
-    """What one document column must show: one of `values`, or a number within low..high (None = no bound)."""
-
-    column: str
-    values: tuple[str, ...] = ()
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def label(self) -> str:
-        """The predicate as part of a category id: "out=rule_bound_text", "quality>=4"."""
-        name = SHORT.get(self.column, self.column)
-        if self.values:
-            return f"{name}={'|'.join(self.values)}"
-        bounds = [f"{name}>={self.low:g}"] if self.low is not None else []
-        return "&".join(bounds + ([f"{name}<={self.high:g}"] if self.high is not None else []))
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A link from slices to documents.
-
-    axis: the axis whose strength it gives: the operation where the slice side names one, else the first axis named.
-    slice: axis -> values, all of which must hold. bound: axes on which the document must have the slice's own value for
-    the rule to hold at all (where the slice names one).
-    """
-
-    id: str
-    axis: str
-    slice: dict[str, tuple[str, ...]]
-    document: tuple[Predicate, ...]
-    strength: float
-    direction: str
-    reason: str
-    bound: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """Documents that are never chosen, whatever the rules say."""
-
-    id: str
-    document: tuple[Predicate, ...]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Near:
-    """Values of one axis of which any two count `strength` for each other."""
-
-    id: str
-    axis: str
-    values: tuple[str, ...]
-    strength: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """A loaded rule file. `fingerprint` changes with any word of it; `version` is the author's own.
-
-    weights: axis -> weight in the affinity. unrelated: axis -> strength of two values that nothing joins.
-    position: weight of a document's first, second and third operation. exercise, quality: grade -> factor in the score
-    (quality 0 = never chosen). no_counterpart: operation -> why no document is looked for.
-    """
-
-    version: str
-    min_affinity: float
-    weights: dict[str, float]
-    unrelated: dict[str, float]
-    position: tuple[float, ...]
-    exercise: dict[str, float]
-    quality: dict[int, float]
-    rules: tuple[Rule, ...]
-    guards: tuple[Guard, ...]
-    near: tuple[Near, ...]
-    no_counterpart: dict[str, str]
-    where: str
-    fingerprint: str = field(repr=False)
-
-    @property
-    def extra_columns(self) -> tuple[str, ...]:
-        """Document columns other than operation, background and task that rules or guards look at."""
-        named = {p.column for one in (*self.rules, *self.guards) for p in one.document}
-        return tuple(sorted(named.difference(CORE)))
-
-    def by_id(self, rule_id: str) -> Rule | None:
-        """The rule of that id; None for a near group or an id that is not of this file."""
-        return next((rule for rule in self.rules if rule.id == rule_id), None)
-
-    def likeness(self, axis: str, ours: str, theirs: str | None) -> tuple[float, str | None]:
-        """Strength between two values of one axis, and the id of the near group that gives it (None if none does)."""
-        if ours == theirs:
-            return 1.0, None
-        groups = [g for g in self.near if g.axis == axis and ours in g.values and theirs in g.values]
-        best = max(groups, key=lambda group: (group.strength, group.id), default=None)
-        floor = self.unrelated[axis]
-        return (best.strength, best.id) if best is not None and best.strength > floor else (floor, None)
-
-
 def load_rules(path: str | Path | None = None, *, taxonomy: Taxonomy | None = None) -> Rules:
     """Read and validate a rule file (default: the shipped one) against a taxonomy (default: the shipped one).
+
+    Args:
+        path: a file, or the name of a shipped pack (PACKS) for a corpus that carries labels of its own.
 
     Raises:
         BadInput: the file is missing, is not TOML, or breaks the form; the message names file, rule id and remedy.
         UnknownValue: a rule names a value that its axis does not define on that side.
     """
-    return _load(Path(path) if path is not None else resource("schemas", "mapping.toml"), taxonomy)
+    if path is None:
+        return _load(resource("schemas", "mapping.toml"), taxonomy)
+    return _load(resource("schemas", PACKS[str(path)]) if str(path) in PACKS else Path(path), taxonomy)
 
 
 def _load(path: Path, taxonomy: Taxonomy | None) -> Rules:
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise BadInput("no such rule file", where=str(path), remedy="Check the path given with --rules.") from None
+        remedy = f"Give a file, or one of {', '.join(PACKS)}."
+        raise BadInput("no such rule file", where=str(path), remedy=remedy) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the rules cannot be read ({error})", where=str(path)) from None
     except tomllib.TOMLDecodeError as error:
@@ -155,29 +61,27 @@ def _load(path: Path, taxonomy: Taxonomy | None) -> Rules:
 
 def parse_rules(raw: Mapping[str, Any], *, taxonomy: Taxonomy, where: str) -> Rules:
     """Validate a parsed rule file; `where` names it in messages."""
-    _only_keys(raw, _TOP_KEYS | _TABLES, where)
+    _only_keys(raw, _TOP_KEYS | _TABLES | _PACK_KEYS, where)
     version = raw.get("version")
     if not isinstance(version, str) or not version:
         raise BadInput('"version" must be a non-empty string', where=where, remedy='Write version = "1", say.')
     weights = _shares(raw, "weights", AXES, where)
     if weights[GATE] <= 0:
         raise BadInput(f"the weight of {GATE} must be above 0", where=f"{where} [weights]")
-    position = raw.get("position", [])
-    if len(position) != MAX_OPERATIONS or not all(_is_share(value) for value in position):
-        raise BadInput(f'"position" must be {MAX_OPERATIONS} numbers in 0..1', where=where)
-    qualities = _shares(raw, "quality", taxonomy.grade_values("quality"), where)
-    rules = tuple(_parse_rule(one, taxonomy, where) for one in _tables(raw, "rule", where))
-    guards = tuple(_parse_guard(one, taxonomy, where) for one in _tables(raw, "guard", where))
+    corpus = _parse_corpus(raw, where)
+    rules = tuple(_parse_rule(one, taxonomy, corpus, where) for one in _tables(raw, "rule", where))
+    guards = tuple(_parse_guard(one, taxonomy, corpus, where) for one in _tables(raw, "guard", where))
     near = tuple(_parse_near(one, taxonomy, where) for one in _tables(raw, "near", where))
     _distinct_ids([*rules, *guards, *near], where)
+    exercise, quality = _parse_grades(raw, corpus["columns"], taxonomy, where)
     return Rules(
         version=version,
         min_affinity=float(_share(raw.get("min_affinity", 0.0), "min_affinity", where)),
         weights=weights,
         unrelated=_shares(raw, "unrelated", AXES[:2] + AXES[3:], where),
-        position=tuple(map(float, position)),
-        exercise=_shares(raw, "exercise", taxonomy.grade_values("exercise"), where),
-        quality={int(grade): factor for grade, factor in qualities.items()},
+        position=_parse_position(raw, corpus, where),
+        exercise=exercise,
+        quality=quality,
         rules=rules,
         guards=guards,
         near=near,
@@ -186,10 +90,53 @@ def parse_rules(raw: Mapping[str, Any], *, taxonomy: Taxonomy, where: str) -> Ru
         ),
         where=where,
         fingerprint=fingerprint(raw),
+        **corpus,
     )
 
 
-def _parse_rule(raw: Mapping[str, Any], taxonomy: Taxonomy, where: str) -> Rule:
+def _parse_corpus(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """category, columns and names of a pack; those of our own labels where the file names none."""
+    columns = raw.get("columns", {})
+    if not isinstance(columns, Mapping) or not all(isinstance(path, str) and path for path in columns.values()):
+        raise BadInput("[columns] must name columns", where=where, remedy='Write topic = "their_topic_column".')
+    category = tuple(raw.get("category", CORE))
+    for name in category:
+        if name not in columns and category != CORE:
+            raise BadInput(f"category names {name!r}", where=where, remedy=did_you_mean(str(name), columns))
+    names = raw.get("names", {})
+    for name in names:
+        if name not in columns or not isinstance(names[name], list):
+            raise BadInput(f"[names] {name} must list the labels of a column", where=where)
+    return {"category": category, "columns": dict(columns), "names": {name: tuple(names[name]) for name in names}}
+
+
+def _parse_position(raw: Mapping[str, Any], corpus: Mapping[str, Any], where: str) -> tuple[float, ...]:
+    position = raw.get("position", [] if GATE in corpus["category"] else [1.0])
+    wanted = MAX_OPERATIONS if GATE in corpus["category"] else 1
+    if len(position) != wanted or not all(_is_share(value) for value in position):
+        raise BadInput(f'"position" must be {wanted} numbers in 0..1', where=where)
+    return tuple(map(float, position))
+
+
+def _parse_grades(
+    raw: Mapping[str, Any], columns: Mapping[str, str], taxonomy: Taxonomy, where: str
+) -> tuple[dict[str, float], dict[int, float]]:
+    """Factors of exercise and quality: for the taxonomy's grades, or for the values of a pack's own columns."""
+    own = {"exercise": "exercise" in columns, "quality": "quality" in columns}
+    tables = {}
+    for grade, has_own in own.items():
+        if GATE not in raw.get("category", CORE) and not has_own:
+            tables[grade] = {}
+            continue
+        values = tuple(raw.get(grade, ())) if has_own else taxonomy.grade_values(grade)
+        tables[grade] = _shares(raw, grade, values, where)
+    try:
+        return tables["exercise"], {int(value): factor for value, factor in tables["quality"].items()}
+    except ValueError:
+        raise BadInput("the grades of quality must be whole numbers", where=f"{where} [quality]") from None
+
+
+def _parse_rule(raw: Mapping[str, Any], taxonomy: Taxonomy, corpus: Mapping[str, Any], where: str) -> Rule:
     place = f"{where} rule {_id(raw, 'rule', where)!r}"
     _only_keys(raw, _RULE_KEYS, place)
     sides = raw.get("slice")
@@ -215,7 +162,7 @@ def _parse_rule(raw: Mapping[str, Any], taxonomy: Taxonomy, where: str) -> Rule:
         id=raw["id"],
         axis=next(axis for axis in (*CORE, *AXES) if axis in slice_side),
         slice=slice_side,
-        document=_predicates(raw.get("document"), taxonomy, f"{place} document"),
+        document=_predicates(raw.get("document"), taxonomy, corpus, f"{place} document"),
         strength=float(strength),
         direction=direction,
         reason=_reason(raw, place),
@@ -223,10 +170,11 @@ def _parse_rule(raw: Mapping[str, Any], taxonomy: Taxonomy, where: str) -> Rule:
     )
 
 
-def _parse_guard(raw: Mapping[str, Any], taxonomy: Taxonomy, where: str) -> Guard:
+def _parse_guard(raw: Mapping[str, Any], taxonomy: Taxonomy, corpus: Mapping[str, Any], where: str) -> Guard:
     place = f"{where} guard {_id(raw, 'guard', where)!r}"
     _only_keys(raw, {"id", "document", "reason"}, place)
-    return Guard(raw["id"], _predicates(raw.get("document"), taxonomy, f"{place} document"), _reason(raw, place))
+    document = _predicates(raw.get("document"), taxonomy, corpus, f"{place} document")
+    return Guard(raw["id"], document, _reason(raw, place))
 
 
 def _parse_near(raw: Mapping[str, Any], taxonomy: Taxonomy, where: str) -> Near:
@@ -250,29 +198,41 @@ def _parse_no_counterpart(raw: Mapping[str, Any], taxonomy: Taxonomy, where: str
     return str(operation), _reason(raw, f"{place} {operation}")
 
 
-def _predicates(raw: Any, taxonomy: Taxonomy, place: str) -> tuple[Predicate, ...]:
+def _predicates(raw: Any, taxonomy: Taxonomy, corpus: Mapping[str, Any], place: str) -> tuple[Predicate, ...]:
     if not isinstance(raw, Mapping) or not raw:
         raise BadInput("the document side is missing", where=place, remedy='Write document = { task_type = ["..."] }.')
-    return tuple(_predicate(column, wanted, taxonomy, place) for column, wanted in raw.items())
+    return tuple(_predicate(column, wanted, taxonomy, corpus, place) for column, wanted in raw.items())
 
 
-def _predicate(column: str, wanted: Any, taxonomy: Taxonomy, place: str) -> Predicate:
+def _predicate(column: str, wanted: Any, taxonomy: Taxonomy, corpus: Mapping[str, Any], place: str) -> Predicate:
+    own = column in corpus["columns"]  # a column of the corpus, whatever its name
+    if isinstance(wanted, Mapping) and "prefix" in wanted:
+        _only_keys(wanted, {"prefix"}, f"{place} {column}")
+        return Predicate(column, prefixes=_texts(wanted["prefix"], column, place))
     if isinstance(wanted, Mapping):
         _only_keys(wanted, {"min", "max"}, f"{place} {column}")
-        if column in AXES or column == "exercise" or not wanted or not all(map(_is_number, wanted.values())):
+        is_text = not own and (column in AXES or column == "exercise")
+        if is_text or not wanted or not all(map(_is_number, wanted.values())):
             raise BadInput(f"{column} takes a list of values", where=place, remedy=f'Write {column} = ["..."].')
         return Predicate(column, (), wanted.get("min"), wanted.get("max"))
     if column in AXES:
         return Predicate(column, _values(wanted, column, taxonomy, "document", place))
-    values = tuple(str(value) for value in wanted) if isinstance(wanted, list) else ()
+    values = _texts(wanted, column, place)
+    allowed = corpus["names"].get(column, ())
+    if not own and column in ("exercise", "quality"):
+        allowed = taxonomy.grade_values(column)
+    for value in values:
+        if allowed and value not in allowed:
+            what = f"{value!r} is not a {'value' if own else 'grade'} of {column}"
+            raise BadInput(what, where=place, remedy=did_you_mean(value, allowed))
+    return Predicate(column, values)
+
+
+def _texts(raw: Any, column: str, place: str) -> tuple[str, ...]:
+    values = tuple(str(value) for value in raw) if isinstance(raw, list) else ()
     if not values:
         raise BadInput(f"{column} needs a list of values or min/max", where=place, remedy=f'Write {column} = ["..."].')
-    if column in ("exercise", "quality"):
-        for value in values:
-            if value not in taxonomy.grade_values(column):
-                remedy = did_you_mean(value, taxonomy.grade_values(column))
-                raise BadInput(f"{value!r} is not a grade of {column}", where=place, remedy=remedy)
-    return Predicate(column, values)
+    return values
 
 
 def _values(raw: Any, axis: str, taxonomy: Taxonomy, kind: Kind | None, place: str) -> tuple[str, ...]:

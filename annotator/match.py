@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.categories import Category, Profiles, category_sizes, profile_sizes, profiles
 from annotator.errors import BadInput
-from annotator.mapping import CORE, GATE, Rules
 from annotator.matching.affinity import Links, combined, mix_of, pooled, steps
+from annotator.matching.profiles import Category, Profiles, category_sizes, profile_sizes, profiles
+from annotator.rule_table import CORE, GATE, Rules
 from annotator.tables import LABELS, MATCHES
 from annotator.taxonomy import AXES, Taxonomy
 
@@ -207,7 +207,6 @@ def explain(slice_row: Mapping[str, Any], document: Mapping[str, Any], *, rules:
 def _explained(slice_row: Mapping[str, Any], category: Category, position: float, rules: Rules) -> dict[str, Any]:
     trail = steps(slice_row, category, rules)
     affinity, rule_ids = combined(trail)
-    theirs = dict(zip(CORE, category[:3], strict=True))
     sums = " + ".join(f"{step.weight:g} ln {step.strength:.3g}" for step in trail)
     shut = next((step.axis for step in trail if not step.open), None)
     formula = f"exp(({sums}) / {sum(step.weight for step in trail):g}) = {affinity:.3f}"
@@ -221,7 +220,7 @@ def _explained(slice_row: Mapping[str, Any], category: Category, position: float
                 "axis": step.axis,
                 "weight": step.weight,
                 "slice": slice_row[step.axis],
-                "document": theirs.get(step.axis),
+                "document": category.value(step.axis),
                 "strength": step.strength,
                 "rule_ids": list(step.rule_ids),
             }

@@ -17,7 +17,7 @@ FLOORS = [
     {"budget", "labelling", "label", "batch", "batch_files"},
     {"coefficients", "agreement", "coverage", "distill", "scores", "slicing", "slices", "diagnosis", "diagnose"}
     | {"simulate", "simulation", "simulate_faults"},
-    {"mapping", "matching", "categories", "match"},
+    {"rule_table", "mapping", "matching", "categories", "match"},
     {"decontamination", "decontaminate", "ranking", "rank", "export"},
     {"verification", "verify", "report"},
     {"settings", "loop", "cli", "__init__", "__main__"},

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from made_rows import label, labels, slice_row, slices
 from test_mapping import changed, rule
 
-from annotator.categories import categories, profiles
+from annotator.categories import categories
 from annotator.errors import BadInput, UnknownValue
 from annotator.mapping import load_rules, parse_rules
 from annotator.match import explain, match
+from annotator.matching.profiles import profiles
 from annotator.tables import MATCHES
 from annotator.taxonomy import load_taxonomy
 

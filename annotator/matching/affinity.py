@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.categories import Category, covers
-from annotator.mapping import CORE, GATE, SHORT, Rule, Rules
+from annotator.matching.profiles import Category, covers
+from annotator.rule_table import CORE, GATE, SHORT, Rule, Rules
 
 Mix = Mapping[str, Mapping[str, float]]  # axis -> value of a document -> strength
 
@@ -72,10 +72,9 @@ def steps(
         covering = [rule for rule in rules.rules if covers(rule.document, category)]
     named = [axis for axis in (*CORE, "output_constraint") if row.get(axis) and rules.weights[axis] > 0]
     found = [_step(axis, axis == named[0], row, category, rules, covering) for axis in named]
-    theirs = dict(zip(CORE, category[:3], strict=True))
     for axis, strengths in (mix or {}).items():
         if axis not in named and named and rules.weights[axis] > 0:
-            strength = strengths.get(theirs[axis], rules.unrelated[axis])
+            strength = strengths.get(category.value(axis) or "", rules.unrelated[axis])
             found.append(Step(axis, rules.weights[axis], strength, (f"mix-{SHORT[axis]}",), True))
     return found
 
@@ -94,7 +93,7 @@ def pooled(affinities: np.ndarray, rules: Rules) -> np.ndarray:
 
     1 - prod(1 - w a): a second operation that also matches adds to the first, and nothing exceeds 1.
     """
-    return 1.0 - np.prod(1.0 - affinities * np.asarray(rules.position), axis=-1)
+    return 1.0 - np.prod(1.0 - affinities * np.asarray(rules.position[: affinities.shape[-1]]), axis=-1)
 
 
 def mix_of(row: Mapping[str, Any], item_labels: pl.DataFrame, rules: Rules) -> Mix:
@@ -107,7 +106,7 @@ def mix_of(row: Mapping[str, Any], item_labels: pl.DataFrame, rules: Rules) -> M
     mine = item_labels.filter(pl.col("record_id").is_in(row["item_ids"] or []) & (pl.col("status") != "failed"))
     mix: dict[str, dict[str, float]] = {}
     for axis in CORE[1:]:
-        if row[axis] is not None or not mine.height:
+        if row[axis] is not None or not mine.height or axis not in rules.category:
             continue
         shares = dict(mine.group_by(axis).len().filter(pl.col(axis).is_not_null()).sort(axis).iter_rows())
         near = {value for group in rules.near if group.axis == axis for value in group.values}
@@ -129,7 +128,7 @@ def _step(
         strength = sum(rule.strength for rule in best if rule) / len(best)
         return Step(axis, weight, strength, tuple(rule.id for rule in best if rule), any(best))
     rule = _best_rule(axis, row[axis], row, category, covering)
-    theirs = dict(zip(CORE, category[:3], strict=True)).get(axis)
+    theirs = category.value(axis)
     strength, near = rules.likeness(axis, row[axis], theirs)
     if rule is not None and rule.strength > strength:
         return Step(axis, weight, rule.strength, (rule.id,), True)
@@ -148,13 +147,9 @@ def _best_rule(
         if rule.axis == axis
         and value in rule.slice[axis]
         and all(_names(row, other, wanted) for other, wanted in rule.slice.items() if other != axis)
-        and all(row.get(other) in (None, _value(category, other)) for other in rule.bound)
+        and all(row.get(other) in (None, category.value(other)) for other in rule.bound)
     )
     return max(holding, key=lambda rule: rule.strength, default=None)
-
-
-def _value(category: Category, axis: str) -> str:
-    return category[CORE.index(axis)]
 
 
 def _names(row: Mapping[str, Any], axis: str, wanted: tuple[str, ...]) -> bool:

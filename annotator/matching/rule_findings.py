@@ -9,8 +9,8 @@ from itertools import combinations, product
 
 import polars as pl
 
-from annotator.categories import covers, profiles
-from annotator.mapping import CORE, GATE, Rule, Rules
+from annotator.matching.profiles import covers, profiles
+from annotator.rule_table import CORE, GATE, Rule, Rules
 from annotator.taxonomy import Taxonomy
 
 # Names under which evaluation sets are known; a rule that needs one is training on the test.

@@ -7,77 +7,76 @@ this kind teaches. Shares are of recoverable points and sum to 1, so a gain lies
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from annotator.categories import Profiles
 from annotator.errors import BadInput
-from annotator.mapping import Rules
 from annotator.matching.affinity import pooled
+from annotator.matching.profiles import Profiles
+from annotator.rule_table import Rules
 
 
 @dataclass(frozen=True, slots=True)
+class Reasons:
+    """Why a document is wanted: the category that gives most, the slices helped (most first), the rules."""
+
+    category_id: str | None
+    slice_ids: list[str]
+    rule_ids: list[str]
+
+
 class Gains:
     """Gains by profile.
 
     slice_ids: the matched slices, sorted. shares: their shares of all recoverable points, summing to 1.
     gain: f64 per profile, before quality and confidence. home: the slice (index) that gains most; -1 for none.
-    category: id of the category that gives most. helped: slice ids that gain, most first. rules: ids that say so.
     """
 
-    slice_ids: list[str]
-    shares: np.ndarray
-    gain: np.ndarray
-    home: np.ndarray
-    category: list[str | None]
-    helped: list[list[str]]
-    rules: list[list[str]]
+    def __init__(self, matches: pl.DataFrame, found: Profiles, rules: Rules) -> None:
+        """Work out the gain of every profile.
 
+        Args:
+            matches: MATCHES. Its weights are recoverable points x affinity; if all are 0, slices count alike.
+            found: the documents' profiles under the same rules.
+        """
+        self.slice_ids = sorted(matches["slice_id"].unique().to_list())
+        self.shares = _shares(matches, self.slice_ids)
+        self._found, self._rules = found, rules
+        self._pulls = _Pulls(matches, found, rules, self.slice_ids)
+        self._exercised = np.array([rules.exercise.get(grade or "", 1.0) for grade in found.exercise])
+        self._free = np.array([guard is None for guard in found.guards], dtype=bool)
+        rows = len(found.members)
+        total, most = np.zeros(rows), np.zeros(rows)
+        self.home = np.full(rows, -1, dtype=np.int64)
+        for k, share in enumerate(self.shares):
+            mine = share * pooled(self._affinity(k), rules)
+            total += mine
+            better = mine > most
+            self.home[better], most[better] = k, mine[better]
+        self.gain = np.round(total, 9)
 
-def gains(matches: pl.DataFrame, found: Profiles, rules: Rules) -> Gains:
-    """The gain of every profile.
+    def _affinity(self, k: int) -> np.ndarray:
+        """Affinities of one slice with the categories of all profiles, shape (profiles, places)."""
+        members = self._found.members
+        factor = np.where(self._pulls.practised[k][members], self._exercised[:, None], 1.0)
+        return np.where(self._free[:, None], self._pulls.affinity[k][members] * factor, 0.0)
 
-    Args:
-        matches: MATCHES. Its weights are recoverable points x affinity; if all are 0, slices count alike.
-        found: the documents' profiles under the same rules.
-    """
-    slice_ids = sorted(matches["slice_id"].unique().to_list())
-    shares = _shares(matches, slice_ids)
-    index = {category.id: k for k, category in enumerate(found.categories)}
-    exercised = np.array([rules.exercise.get(grade or "", 1.0) for grade in found.exercise])
-    free = np.array([guard is None for guard in found.guards], dtype=bool)
-    rows = len(found.members)
-    total, most = np.zeros(rows), np.zeros(rows)
-    home = np.full(rows, -1, dtype=np.int64)
-    per_category = np.zeros(found.members.shape)
-    helped: list[list[tuple[float, str]]] = [[] for _ in range(rows)]
-    reasons: list[dict[str, None]] = [{} for _ in range(rows)]
-    by_slice = {key[0]: part for key, part in matches.partition_by("slice_id", as_dict=True).items()}
-    for k, slice_id in enumerate(slice_ids):
-        pull, practised, rule_ids = _pulls(by_slice[slice_id], index, len(found.categories), rules)
-        factor = np.where(practised[found.members], exercised[:, None], 1.0)
-        affinity = np.where(free[:, None], pull[found.members] * factor, 0.0)
-        mine = shares[k] * pooled(affinity, rules)
-        total += mine
-        per_category += shares[k] * affinity * np.asarray(rules.position)
-        better = mine > most
-        home[better], most[better] = k, mine[better]
-        for profile in np.flatnonzero(mine > 0).tolist():
-            helped[profile].append((-round(float(mine[profile]), 12), slice_id))
-            for place in np.flatnonzero(affinity[profile]):
-                reasons[profile].update(dict.fromkeys(rule_ids[int(found.members[profile, place])]))
-    strongest = found.members[np.arange(rows), per_category.argmax(axis=1)] if rows else np.zeros(0, dtype=int)
-    return Gains(
-        slice_ids=slice_ids,
-        shares=shares,
-        gain=np.round(total, 9),
-        home=home,
-        category=[found.categories[k].id if k >= 0 else None for k in strongest],
-        helped=[[slice_id for _, slice_id in sorted(pairs)] for pairs in helped],
-        rules=[sorted(names) for names in reasons],
-    )
+    def reasons(self, profile: int) -> Reasons:
+        """Why documents of one profile are wanted."""
+        members = self._found.members[profile]
+        factor = np.where(self._pulls.practised[:, members], self._exercised[profile], 1.0)
+        affinity = self._pulls.affinity[:, members] * factor * self._free[profile]  # slices x places
+        mine = np.round(self.shares * pooled(affinity, self._rules), 12)
+        helped = sorted(np.flatnonzero(mine > 0).tolist(), key=lambda k: (-mine[k], k))
+        pairs = zip(*np.nonzero(affinity), strict=True)
+        rule_ids = {rule for k, place in pairs for rule in self._pulls.rule_ids[k, members[place]]}
+        per_place = (self.shares @ affinity) * np.asarray(self._rules.position[: len(members)])
+        strongest = members[int(per_place.argmax())]
+        category_id = self._found.categories[strongest].id if strongest >= 0 else None
+        return Reasons(category_id, [self.slice_ids[k] for k in helped], sorted(rule_ids))
 
 
 def _shares(matches: pl.DataFrame, slice_ids: list[str]) -> np.ndarray:
@@ -96,18 +95,25 @@ def _shares(matches: pl.DataFrame, slice_ids: list[str]) -> np.ndarray:
     return np.round(weights / weights.sum(), 12)
 
 
-def _pulls(
-    matched: pl.DataFrame, index: dict[str, int], categories: int, rules: Rules
-) -> tuple[np.ndarray, np.ndarray, dict[int, list[str]]]:
-    """Affinity of each category (the last entry, for no operation, is 0), and whether exercise counts for it."""
-    pull, practised = np.zeros(categories + 1), np.zeros(categories + 1, dtype=bool)
-    rule_ids: dict[int, list[str]] = {}
-    directions = {rule.id: rule.direction for rule in rules.rules}
-    for category_id, affinity, named in matched.select("category_id", "affinity", "rule_ids").iter_rows():
-        if not 0 <= affinity <= 1:
-            raise BadInput(f"an affinity of {affinity} in {category_id}", where="matches", remedy="It lies in 0..1.")
-        k = index.get(category_id)
-        if k is not None:
-            pull[k], rule_ids[k] = affinity, named
-            practised[k] = any(directions.get(name) == "exercises" for name in named)
-    return pull, practised, rule_ids
+class _Pulls:
+    """Affinities of slices (rows) and categories (columns; the last one, for no operation, is 0), with their rules.
+
+    practised: whether exercise counts for it.
+    """
+
+    def __init__(self, matches: pl.DataFrame, found: Profiles, rules: Rules, slice_ids: list[str]) -> None:
+        columns = {category.id: k for k, category in enumerate(found.categories)}
+        rows = {slice_id: k for k, slice_id in enumerate(slice_ids)}
+        self.affinity = np.zeros((len(rows), len(columns) + 1))
+        self.practised = np.zeros(self.affinity.shape, dtype=bool)
+        self.rule_ids: Mapping[tuple[int, int], list[str]] = {}
+        exercises = {rule.id for rule in rules.rules if rule.direction == "exercises"}
+        wanted = matches.select("slice_id", "category_id", "affinity", "rule_ids")
+        for slice_id, category_id, affinity, named in wanted.iter_rows():
+            if not 0 <= affinity <= 1:
+                what = f"an affinity of {affinity} in {category_id}"
+                raise BadInput(what, where="matches", remedy="It lies in 0..1.")
+            if category_id in columns:
+                at = rows[slice_id], columns[category_id]
+                self.affinity[at], self.rule_ids[at] = affinity, named
+                self.practised[at] = not exercises.isdisjoint(named)

@@ -1,0 +1,195 @@
+"""What is known of a corpus besides its texts, as a lazy table: nothing is read before it is needed.
+
+Parquet shards are scanned, so that memory follows what is kept of a document (its labels and sizes) and not the files.
+Where no column counts tokens they are counted by a tokenizer, if one is given, or estimated from the bytes of the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from annotator.errors import BadInput
+from annotator.matching.columns import nested_column, own_column
+from annotator.readers import find_shards, read_documents
+from annotator.readers.columns import DOCUMENTS, check_overrides, resolve
+from annotator.readers.corpus import parquet_schema
+from annotator.readers.shards import Shard
+from annotator.readers.tables import stream_rows
+from annotator.rule_table import Rules
+
+BYTES_PER_TOKEN = 4  # UTF-8 bytes a token; 4.0-4.6 for English prose and 3-3.5 for code with today's vocabularies
+_TEXTS = ("doc_id", "source", "lang", "url")
+_HOST = r"^(?:[a-z][a-z0-9+.-]*://)?(?:www\.)?([^/:?#]+)"
+Counter = Callable[[list[str]], list[int]]
+
+
+def scan_documents(
+    inputs: Sequence[str | Path],
+    *,
+    columns: Mapping[str, str] = {},
+    rules: Rules | None = None,
+    count_tokens: Counter | None = None,
+) -> pl.LazyFrame:
+    """The documents of some files, folders or globs, without their texts.
+
+    Args:
+        columns: canonical name -> the tables' own name.
+        rules: adds the corpus's own columns that they name, under the names that they use.
+        count_tokens: texts -> tokens of each (`load_tokenizer`); replaces the column of tokens.
+
+    Returns:
+        doc_id str, source?, lang?, host?, tokens i64 (at least 1), tokens_estimated bool, shard str, row i64.
+
+    Raises:
+        BadInput: no documents, no column of ids, or neither tokens nor texts.
+    """
+    check_overrides(columns, DOCUMENTS)
+    shards = find_shards(inputs)
+    frames = [
+        _scanned(shard, columns, rules)
+        if shard.format == "parquet" and count_tokens is None
+        else _streamed(shard, columns, rules, count_tokens)
+        for shard in shards
+    ]
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def known_documents(documents: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
+    """A user's frame of documents with the columns of `scan_documents`; its own further columns stay.
+
+    Raises:
+        BadInput: it has neither tokens nor texts.
+    """
+    table = documents.lazy()
+    present = table.collect_schema().names()
+    missing = [pl.lit(None, dtype=pl.String).alias(name) for name in ("source", "lang") if name not in present]
+    tokens = pl.col("tokens").cast(pl.Int64) if "tokens" in present else pl.lit(None, dtype=pl.Int64)
+    host = [] if "host" in present else [_host("url" in present)]
+    sized = table.with_columns(*missing, *host, *_sizes(tokens, pl.col("text") if "text" in present else None))
+    return sized.drop("text", "url", strict=False)
+
+
+def load_tokenizer(path: str | Path) -> Counter:
+    """A function that counts tokens, from a `tokenizer.json` (or the folder that holds one).
+
+    Raises:
+        BadInput: the package `tokenizers` is not installed, or the file is not a tokenizer.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        remedy = "Install it (pip install tokenizers), or give a column of token counts."
+        raise BadInput("needs the package tokenizers", where="--tokenizer", remedy=remedy) from None
+    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the package raises plain Exception for missing and broken files
+        remedy = "Give a tokenizer.json, as model folders hold one."
+        raise BadInput(f"is not a tokenizer ({error})", where=str(file), remedy=remedy) from None
+
+    def count(texts: list[str]) -> list[int]:
+        return [len(found.ids) for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    return count
+
+
+def _scanned(shard: Shard, columns: Mapping[str, str], rules: Rules | None) -> pl.LazyFrame:
+    schema = parquet_schema(shard)
+    inner = [
+        f"{name}.{field.name}"
+        for name, dtype in schema.items()
+        if isinstance(dtype, pl.Struct)
+        for field in dtype.fields
+    ]
+    found = resolve([*schema, *inner], DOCUMENTS, columns, required=("doc_id",), where=str(shard.path))
+    table = pl.scan_parquet(shard.path, glob=False, row_index_name="row")
+    theirs = {name: nested_column(schema, found[name]) for name in (*_TEXTS, "tokens", "text") if name in found}
+    texts = {name: _as_text(*theirs[name]) for name in _TEXTS if name in theirs}
+    tokens = theirs["tokens"][0].cast(pl.Int64, strict=False) if "tokens" in theirs else pl.lit(None, dtype=pl.Int64)
+    return table.select(
+        *(texts.get(name, pl.lit(None, dtype=pl.String)).alias(name) for name in _TEXTS),
+        *_sizes(tokens, theirs["text"][0] if "text" in theirs else None),
+        pl.lit(shard.name).alias("shard"),
+        pl.col("row").cast(pl.Int64),
+        *_own(table, rules, schema),
+    ).with_columns(_host(True)).drop("url").filter(_has_id())  # fmt: skip
+
+
+def _own(table: pl.LazyFrame, rules: Rules | None, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+    """The corpus's own columns that the rules name, as far as this shard has them."""
+    return [
+        own_column(table, name, rules).alias(name)
+        for name in _wanted(rules)
+        if nested_column(schema, name) or nested_column(schema, rules.columns.get(name, name))
+    ]
+
+
+def _wanted(rules: Rules | None) -> list[str]:
+    if rules is None:
+        return []
+    named = {*rules.extra_columns, *rules.columns, *(() if rules.needs_labels else rules.category)}
+    return sorted(named.difference(_TEXTS, ("tokens", "text", "host")))
+
+
+def _streamed(
+    shard: Shard, columns: Mapping[str, str], rules: Rules | None, count_tokens: Counter | None
+) -> pl.LazyFrame:
+    """A shard read batch by batch in Python: text formats, and any format whose tokens are to be counted."""
+    batches = list(_batches(shard, columns, count_tokens))
+    if not batches:
+        return pl.LazyFrame(schema={"doc_id": pl.String})
+    frame = pl.concat(batches).with_columns(pl.lit(shard.name).alias("shard"))
+    wanted = [name for name in _wanted(rules) if name not in frame.columns]
+    if wanted and shard.format != "parquet":
+        rows = [(rows.numbers[k], value) for rows in stream_rows(shard) for k, value in enumerate(rows.values)]
+        more = pl.DataFrame([value for _, value in rows], infer_schema_length=None)
+        own = more.lazy().select(_own(more.lazy(), rules, more.schema)).collect()
+        numbers = pl.Series("row", [number for number, _ in rows], dtype=pl.Int64)
+        frame = frame.join(own.with_columns(numbers), on="row", how="left", maintain_order="left")
+    elif wanted:
+        table = pl.scan_parquet(shard.path, glob=False, row_index_name="row")
+        own = table.select(pl.col("row").cast(pl.Int64), *_own(table, rules, parquet_schema(shard)))
+        frame = frame.lazy().join(own, on="row", how="left", maintain_order="left").collect()
+    return frame.lazy()
+
+
+def _batches(shard: Shard, columns: Mapping[str, str], count_tokens: Counter | None) -> Iterator[pl.DataFrame]:
+    tokens = list(read_documents([shard.path], columns=columns, text=False)) if count_tokens is None else []
+    if tokens and not any(batch["tokens"].null_count() for batch in tokens):
+        for batch in tokens:
+            yield batch.drop("quality").with_columns(_host(True), *_sizes(pl.col("tokens"), None)).drop("url")
+        return
+    for batch in read_documents([shard.path], columns=columns):
+        counted = pl.col("tokens")
+        if count_tokens is not None:
+            counted = pl.Series("tokens", count_tokens(batch["text"].to_list()), dtype=pl.Int64)
+        sized = batch.with_columns(counted).with_columns(_host(True), *_sizes(pl.col("tokens"), pl.col("text")))
+        yield sized.drop("quality", "text", "url")
+
+
+def _sizes(tokens: pl.Expr, text: pl.Expr | None) -> list[pl.Expr]:
+    guess = pl.lit(None, dtype=pl.Int64) if text is None else (text.str.len_bytes() // BYTES_PER_TOKEN).cast(pl.Int64)
+    return [
+        pl.coalesce(tokens, guess).clip(lower_bound=1).alias("tokens"),
+        tokens.is_null().alias("tokens_estimated"),
+    ]
+
+
+def _host(has_url: bool) -> pl.Expr:
+    if not has_url:
+        return pl.lit(None, dtype=pl.String).alias("host")
+    return pl.col("url").str.to_lowercase().str.extract(_HOST).alias("host")
+
+
+def _as_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    if dtype.is_float():  # integers with gaps are often stored as floats
+        whole = column.cast(pl.Int64, strict=False)
+        return pl.when(whole.cast(dtype) == column).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
+    return column.cast(pl.String)
+
+
+def _has_id() -> pl.Expr:
+    return pl.col("doc_id").is_not_null() & (pl.col("doc_id").str.strip_chars() != "")
