@@ -4,8 +4,13 @@
     .venv/bin/python scripts/chaos_label.py --records 20000 --kills 10
     .venv/bin/python scripts/chaos_label.py --records 600 --kills 3       # as in the tests
 
-Promises: every record ends exactly once, as a label or in the dead-letter file; no answered request is paid for again
-but those in flight (or not yet committed) at a kill; labels equal those of a calm run.
+Promises: every record ends exactly once, as a label or in the dead-letter file; no answer that was on disk is paid for
+again; labels equal those of a calm run byte for byte.
+
+What a kill may cost: the requests that the killed process had in flight (at most its concurrency), and answers that it
+had and was just writing (those that came while the disk was busy with the commit before). The second number is counted
+at each kill as right answers that the server had sent less answers in the cache; it includes the other process's, which
+are not lost.
 """
 
 from __future__ import annotations
@@ -27,13 +32,15 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 # 30 % in all, of every kind.
 RATES = {
     "http_500": 0.02, "http_502_html": 0.02, "http_503": 0.02, "http_408": 0.01, "http_409": 0.01,
-    "rate_limited": 0.01, "rate_limited_bare": 0.01, "rate_limited_ms": 0.01,
-    "hang": 0.005, "reset": 0.02, "reset_in_body": 0.02, "cut_in_body": 0.02, "slow_drip": 0.01, "late": 0.01,
-    "invalid_json": 0.02, "wrong_enum": 0.02, "extra_field": 0.01, "missing_field": 0.01, "duplicate_item": 0.01,
+    "rate_limited": 0.01, "rate_limited_bare": 0.005, "rate_limited_ms": 0.01,
+    "hang": 0.003, "reset": 0.02, "reset_in_body": 0.02, "cut_in_body": 0.02, "slow_drip": 0.005, "late": 0.005,
+    "invalid_json": 0.02, "wrong_enum": 0.02, "extra_field": 0.01, "missing_field": 0.01, "duplicate_item": 0.005,
     "empty_content": 0.005, "length": 0.01, "refusal": 0.005, "content_filter": 0.005,
-    "html_200": 0.01, "no_usage": 0.01,
+    "html_200": 0.01, "no_usage": 0.01, "wrong_usage": 0.005, "wrong_type": 0.005,
+    "empty_choices": 0.005, "null_content": 0.005, "rate_limited_date": 0.001,
 }  # fmt: skip
 CONCURRENCY = 32
+TOKENS_PER_MINUTE = 100_000_000
 LABEL_COLUMNS = ["record_id", "background_condition", "task_type", "solving_operation", "output_constraint", "evidence"]
 
 
@@ -56,6 +63,7 @@ def main() -> None:
 
 def chaos(folder: Path, *, records: int, kills: int, seed: int) -> dict[str, Any]:
     """Two processes with one cache and an output each label the same items, and are killed and started again."""
+    import annotator.judges.cache  # noqa: F401  loaded before anything is counted
     from llm_faults import Faults
     from llm_server import LLMServer
 
@@ -63,26 +71,43 @@ def chaos(folder: Path, *, records: int, kills: int, seed: int) -> dict[str, Any
     items.write_text("".join(f'{{"id": "r{k}", "prompt": "What is {k} plus {k}?"}}\n' for k in range(records)))
     draw = random.Random(seed)
     started = time.monotonic()
-    with LLMServer.spawn(Faults(seed=seed, rates=RATES, latency_ms=10, retry_after_s=0.2, drip_s=0.3)) as server:
+    behaviour = Faults(
+        seed=seed, rates=RATES, latency_ms=10, latency_sigma=0.5, retry_after_s=0.2, drip_s=0.3, tpm=TOKENS_PER_MINUTE
+    )
+    with LLMServer.spawn(behaviour) as server:
         tasks = [
             {"items": str(items), "out": str(folder / f"{name}.parquet"), "cache": str(folder / "cache"),
              "url": server.base_url}
             for name in ("a", "b")
         ]  # fmt: skip
         running = [_start(task) for task in tasks]
+        unwritten = []
         for kill in range(kills):
-            target = records * (kill + 1) * 0.8 / kills
+            target = records * (kill + draw.random()) * 0.9 / kills
             while len(server.stats().answered) < target and any(process.poll() is None for process in running):
                 time.sleep(0.1)
             which = draw.randrange(2)
             running[which].send_signal(signal.SIGKILL)
             running[which].wait()
+            on_disk = _answers_on_disk(folder / "cache")  # counted first: the other process goes on
+            unwritten.append(len(server.stats().answered) - on_disk)
             running[which] = _start(tasks[which])
         codes = [process.wait() for process in running]
         paid = server.stats()
         server.configure(Faults())
         _label(str(items), str(folder / "calm.parquet"), str(folder / "calm-cache"), server.base_url)
-    return _verdict(folder, records, kills, codes, paid) | {"seconds": round(time.monotonic() - started, 1)}
+    costs = {"answered_but_not_on_disk_at_each_kill": unwritten, "seconds": round(time.monotonic() - started, 1)}
+    return _verdict(folder, records, kills, codes, paid) | costs
+
+
+def _answers_on_disk(cache: Path) -> int:
+    from annotator.errors import BadInput
+    from annotator.judges.cache import cache_stats
+
+    try:
+        return int(cache_stats(cache)["answers"])
+    except BadInput:  # killed before it had one
+        return 0
 
 
 def _start(task: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -128,6 +153,8 @@ def _verdict(folder: Path, records: int, kills: int, codes: list[int], paid: Any
         "kills": kills,
         "exit_codes": codes,
         "requests": paid.requests,
+        "outcomes": dict(sorted(paid.outcomes.items())),
+        "answered_right": len(paid.answered),
         "paid_twice": twice,
         "dead_letters": dead,
         "held": {
