@@ -82,9 +82,9 @@ def evidence(
             truncated_input_tokens, prompt_template or prompt, task, and what the harness extracted.
 
     Returns:
-        item_id, sample_index, response, template (named, or read from the prompts), asks ("choice", "number", "text"),
-        SIGNS, RULES; sorted by item and sample. Outputs of unknown items are left out. Where an output has no text, or
-        no answer is stated in it, every rule keeps the score as logged.
+        item_id, item (its number), sample_index, response, template (named, or read from the prompts), asks ("choice",
+        "number", "text"), SIGNS, RULES; sorted by item and sample. Outputs of unknown items are left out. Where an
+        output has no text, or no answer is stated in it, every rule keeps the score as logged.
     """
     columns = ["item_id", *(name for name in ("target", "choices") if name in items.columns)]
     joined = samples.join(items.select(columns).unique("item_id"), on="item_id", how="inner", suffix="_of_item")
@@ -112,6 +112,7 @@ def evidence(
     return pl.DataFrame(
         {
             "item_id": joined["item_id"],
+            "item": joined["item_id"].rle_id().cast(pl.Int64),
             "sample_index": joined["sample_index"],
             "response": pl.Series(texts, dtype=pl.String),
             "template": _template(joined),
@@ -205,6 +206,8 @@ def _loops(text: str) -> bool:
     """Whether the text ends in at least three, and 60 characters, of the same again."""
     tail = text.rstrip()[-(3 * _LONGEST_PERIOD) :]
     for period in range(1, len(tail) // 3 + 1):
+        if tail[-1] != tail[-1 - period]:
+            continue  # spares most of the slices below
         times = max(3, -(-_LOOP_CHARACTERS // period))
         if period * times <= len(tail) and tail.endswith(tail[-period:] * times):
             return True
@@ -274,13 +277,15 @@ def rates(seen: pl.DataFrame, sign: str) -> np.ndarray:
 
 def item_numbers(seen: pl.DataFrame) -> np.ndarray:
     """Number of each output's item, 0 for the first (`seen` is sorted by item)."""
-    ids = seen["item_id"]
-    return (ids != ids.shift(1)).fill_null(value=True).cast(pl.Int64).cum_sum().to_numpy() - 1
+    return np.cumsum(_first_of_item(seen)) - 1
 
 
 def item_means(seen: pl.DataFrame, values: np.ndarray) -> np.ndarray:
     """Mean of a per-output value for each item, in item order (`seen` is sorted by item)."""
-    ids = seen["item_id"]
-    starts = np.flatnonzero((ids != ids.shift(1)).fill_null(value=True).to_numpy())
+    starts = np.flatnonzero(_first_of_item(seen))
     counts = np.diff(np.append(starts, seen.height))
     return np.add.reduceat(np.asarray(values, dtype=np.float64), starts) / counts if len(starts) else np.zeros(0)
+
+
+def _first_of_item(seen: pl.DataFrame) -> np.ndarray:
+    return np.diff(seen["item"].to_numpy(), prepend=-1) != 0
