@@ -60,13 +60,21 @@ class Budget:
 def price_of(model: str, path: str | Path | None = None) -> Price | None:
     """The price of a model, by the longest prefix of its name in the table (default: schemas/prices.toml).
 
+    "MODEL+MODEL" is a panel whose judges get equal numbers of tokens: the mean of their prices, if all are known.
+
     Raises:
         BadInput: if the table cannot be read.
     """
     table = _load(Path(path) if path is not None else resource("schemas", "prices.toml"))
-    bare = model.rsplit("/", 1)[-1]
-    fitting = [prefix for prefix in table if bare.startswith(prefix)]
-    return table[max(fitting, key=len)] if fitting else None
+    prices = []
+    for name in model.split("+"):
+        bare = name.rsplit("/", 1)[-1]
+        fitting = [prefix for prefix in table if bare.startswith(prefix)]
+        if not fitting:
+            return None
+        prices.append(table[max(fitting, key=len)])
+    count = len(prices)
+    return Price(*(sum(getattr(price, part) for price in prices) / count for part in ("input", "cached", "output")))
 
 
 @lru_cache(maxsize=4)

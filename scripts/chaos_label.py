@@ -63,9 +63,10 @@ def main() -> None:
 
 def chaos(folder: Path, *, records: int, kills: int, seed: int) -> dict[str, Any]:
     """Two processes with one cache and an output each label the same items, and are killed and started again."""
-    import annotator.judges.cache  # noqa: F401  loaded before anything is counted
     from llm_faults import Faults
     from llm_server import LLMServer
+
+    import annotator.judges.cache  # noqa: F401  loaded before anything is counted
 
     items = folder / "items.jsonl"
     items.write_text("".join(f'{{"id": "r{k}", "prompt": "What is {k} plus {k}?"}}\n' for k in range(records)))

@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from annotator.budget import price_of
-from annotator.excerpt import token_estimate
 from annotator.fingerprint import fingerprint
 from annotator.judges import Judge, StudentJudge, Usage
 from annotator.judges.answers import AnswerForm
 from annotator.judges.cascade import CascadeJudge
 from annotator.labelling.cascading import Foresight
 from annotator.labelling.rows import Window, make_window
+from annotator.labelling.spending import votes_of
+from annotator.labelling.token_count import token_count
 from annotator.readers import Batch, SeenIds, Shard, read_records
 from annotator.readers.tables import filled_shards
 from annotator.taxonomy import Kind
 
 if TYPE_CHECKING:
-    from annotator.judges.cache import AnswerCache
+    from annotator.judges.cache import Answer, AnswerCache
 
 _ROWS = 1024
 _EVIDENCE_CHARS = 80
+_MARK_TOKENS = 8  # of two messages, four each
 _SAMPLED_ANSWERS = 1000
 _SHORTEST_PREFIX, _PREFIX_STEP = 1024, 128  # tokens: what OpenAI's prompt cache holds
 
@@ -35,7 +37,8 @@ _SHORTEST_PREFIX, _PREFIX_STEP = 1024, 128  # tokens: what OpenAI's prompt cache
 class Estimate:
     """What a run would do. records = cached + to_ask + repeated; bad rows are no records.
 
-    repeated: records whose very text is asked for already. input_tokens, output_tokens: of what would be sent.
+    repeated: records whose very text is asked for already. input_tokens, output_tokens: of what would be sent, the
+    schema of the answer among it; measured on what the cache holds of this judge, where it holds some.
     cost_usd: without any discount for the provider's prompt cache, so at most; None when no price is known.
     cost_with_prompt_cache_usd: if the provider serves the instructions, which all requests begin with, from its cache
     for all but the first, at its discount.
@@ -131,7 +134,11 @@ class _Forecast:
         self._foresight = Foresight(judge) if isinstance(judge, CascadeJudge) else None
         self._records = self._bad = 0
         self._all, self._sampled = _Counts(), _Counts()
+        self._form = AnswerForm(judge.taxonomy, judge.kind)
+        self._fixed_tokens = token_count(judge.prompt.system) + token_count(orjson.dumps(self._form.schema).decode())
+        self._fixed_tokens += _MARK_TOKENS
         self._output_of_cached: list[int] = []
+        self._input_of_cached = self._count_of_cached = 0  # as the server counted, and as we do
         self._asked: set[str] = set()
 
     def look_at(self, window: Window) -> None:
@@ -153,24 +160,34 @@ class _Forecast:
             if answer is not None:
                 counts.cached += 1
                 if len(self._output_of_cached) < _SAMPLED_ANSWERS:
-                    self._output_of_cached.append(answer.usage[3])
+                    self._learn(window.texts[place], answer)
             elif key not in self._asked:
                 self._asked.add(key)
                 counts.to_ask += 1
-                counts.tokens += token_estimate(self._judge.prompt.user(window.texts[place]))
+                counts.tokens += token_count(self._judge.prompt.user(window.texts[place]))
+
+    def _learn(self, text: str, answer: Answer) -> None:
+        requests, sent, _, received = answer.usage
+        self._output_of_cached.append(received)
+        if requests == votes_of(self._judge) and sent:  # with one more ask, the record went out twice
+            self._input_of_cached += sent
+            self._count_of_cached += requests * (self._fixed_tokens + token_count(self._judge.prompt.user(text)))
 
     def estimate(self) -> Estimate:
         """All of it, with what was sampled scaled up."""
         judge, foresight = self._judge, self._foresight
         total = self._all.plus(self._sampled, foresight.scale if foresight else 0)
         to_ask = round(total.to_ask)
-        answer = _answer_tokens(AnswerForm(judge.taxonomy, judge.kind), self._output_of_cached)
+        votes = votes_of(judge)
+        # Answers in the cache were counted by the very server that is to be asked.
+        ratio = self._input_of_cached / self._count_of_cached if self._count_of_cached else 1.0
         usage = Usage(
-            input_tokens=round(total.tokens) + to_ask * judge.fixed_tokens, output_tokens=to_ask * answer
+            input_tokens=round(ratio * votes * (total.tokens + to_ask * self._fixed_tokens)),
+            output_tokens=round(to_ask * _answer_tokens(self._form, self._output_of_cached, votes)),
         )
-        shared = token_estimate(judge.prompt.system) // _PREFIX_STEP * _PREFIX_STEP
+        shared = token_count(judge.prompt.system) // _PREFIX_STEP * _PREFIX_STEP
         shared = shared if shared >= _SHORTEST_PREFIX else 0
-        discounted = replace(usage, cached_input_tokens=max(0, to_ask - 1) * shared)
+        discounted = replace(usage, cached_input_tokens=max(0, votes * to_ask - 1) * shared)
         price = price_of(judge.model)
         low, high = (foresight and foresight.asked_between()) or (None, None)
         return Estimate(
@@ -190,14 +207,14 @@ class _Forecast:
         )
 
 
-def _answer_tokens(form: AnswerForm, seen: Sequence[int]) -> int:
-    """Tokens of one answer: the mean of those that are in the cache, else of a label of middling length."""
+def _answer_tokens(form: AnswerForm, seen: Sequence[int], votes: int) -> float:
+    """Tokens of one record's answers: the mean of those that are in the cache, else of labels of middling length."""
     if seen:
-        return round(sum(seen) / len(seen))
-    example: dict[str, Any] = {"evidence": "x" * _EVIDENCE_CHARS}
+        return sum(seen) / len(seen)
+    example: dict[str, Any] = {"evidence": "word " * (_EVIDENCE_CHARS // 5)}
     for name, field in form.schema["properties"].items():
         values = sorted(map(str, (field.get("items") or field).get("enum", ())), key=len)
         if values:
             middle = values[len(values) // 2]
             example[name] = [middle, middle] if "items" in field else middle
-    return token_estimate(orjson.dumps(example).decode())
+    return votes * token_count(orjson.dumps(example).decode())

@@ -19,6 +19,11 @@ _KNOWN_AFTER = 20
 _GROWTH = 4  # of the output limit from one try to the next, when answers are cut short
 
 
+def votes_of(judge: Judge) -> int:
+    """How many requests a record takes: several if the judge, or the one that a cascade asks, is a panel."""
+    return getattr(getattr(judge, "asked", judge), "votes", 1)
+
+
 class Spending:
     """What a run has spent, what records in flight may take, and whether one more may go.
 
@@ -38,8 +43,9 @@ class Spending:
         self._reserved = Usage()
         self._freed = asyncio.Event()
         tries = 1 + judge.pace.reasks
-        self._most_input = tries * _TOKENS_BEYOND_ESTIMATE  # input tokens of a record as a multiple of their estimate
-        self._most_output = sum(judge.sampling.max_output_tokens * _GROWTH**number for number in range(tries))
+        votes = votes_of(judge)
+        self._most_input = votes * tries * _TOKENS_BEYOND_ESTIMATE  # of a record, as a multiple of its estimate
+        self._most_output = votes * sum(judge.sampling.max_output_tokens * _GROWTH**number for number in range(tries))
         self._dearest_input, self._dearest_output = 1.0, 1
 
     async def reserve(self, user: str) -> Usage | None:
@@ -112,7 +118,8 @@ class Spending:
 
     def _likely(self, estimate: int) -> Usage:
         if not self._ended:
-            return Usage(input_tokens=estimate, output_tokens=_USUAL_OUTPUT)
+            votes = votes_of(self._judge)
+            return Usage(input_tokens=votes * estimate, output_tokens=votes * _USUAL_OUTPUT)
         mean = max(1.0, self._usage.input_tokens / self._answered_estimate)
         return Usage(
             input_tokens=math.ceil(estimate * mean), output_tokens=math.ceil(self._usage.output_tokens / self._ended)
