@@ -58,6 +58,7 @@ SLICES = {
     "q_value": pl.Float64,
     "stability": pl.Float64,
     "confirmed": pl.Boolean,
+    "label_fragility": pl.Float64,
     "recoverable_points": pl.Float64,
     "item_ids": _STRINGS,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,12 +28,23 @@ class MaxT:
     mean: mean difference inside each set (NaN where empty).
     p: one-sided p-value of each set, adjusted for all of them (Westfall & Young 1993, single step).
     needed: the statistic that each set must reach at the level asked for; inf where it cannot be tested.
+    bar: what is taken off each statistic before it is compared with the others (0 with one level).
+    highest: the maximum of statistic - bar in each permutation, ascending.
     """
 
     t: Floats
     mean: Floats
     p: Floats
     needed: Floats
+    bar: Floats
+    highest: Floats
+
+    def adjusted(self, t: Floats) -> Floats:
+        """Adjusted p-values of other statistics of the same sets, such as those given the slices already accepted."""
+        # The null is computed in single precision (twice as fast), and a tie counts against the finding.
+        heights = t - self.bar - 1e-5 * np.abs(np.where(np.isfinite(t), t, 0.0))
+        above = len(self.highest) - np.searchsorted(self.highest, heights, side="left")
+        return np.where(np.isfinite(self.needed) & np.isfinite(t), (1 + above) / (len(self.highest) + 1), 1.0)
 
 
 def max_t(
@@ -58,8 +69,8 @@ def max_t(
     exchanged as they are.
 
     Sets of many predicates are many, and would set the bar for the few simple ones. With `levels`, each level has a bar
-    of its own, at a share of alpha that halves from level to level, and what is compared with its maximum is the height
-    of each T above the bar (weighted min-P; Westfall & Young 1993, ch. 6; Genovese et al. 2006 for the weights).
+    of its own, at an equal share of alpha, and what is compared with its maximum is the height of each T above the bar
+    (weighted min-P; Westfall & Young 1993, ch. 6; Genovese et al. 2006 for the weights).
 
     Args:
         members: one row a set, one column an item.
@@ -74,11 +85,12 @@ def max_t(
     """
     weights = np.ones(len(differences)) if alive is None else alive.astype(np.float64)
     at = np.flatnonzero(weights)
+    d = differences[at]
     inside = members @ weights
     testable = (inside >= min_items) & (inside <= len(at) - min_items)
     if not testable.any():
-        return MaxT(*(np.full(members.shape[0], value) for value in (-math.inf, math.nan, 1.0, math.inf)))
-    used, n, d = members[testable], inside[testable][:, None], differences[at]
+        return MaxT(*(np.full(members.shape[0], value) for value in (-math.inf, math.nan, 1.0, math.inf, 0.0)), d[:0])
+    used, n = members[testable], inside[testable][:, None]
     null = _Null(d if against == "rest" else d - d.mean(), None if clusters is None else clusters[at])
     scale = 1 / np.sqrt(design_effects(used, weights, clusters, null.correlation))[:, None]
     sums = used @ np.column_stack([weights * differences, weights * differences**2])
@@ -96,7 +108,7 @@ def max_t(
         maxima.append(np.stack([t[rows].max(axis=0) for rows in rows_of_level]))
     mean = np.full(members.shape[0], math.nan)
     mean[testable] = sums[:, 0] / n[:, 0]
-    return _adjusted(testable, observed[:, 0], mean, np.hstack(maxima), rows_of_level, alpha)
+    return _tests(testable, observed[:, 0], mean, np.hstack(maxima), rows_of_level, alpha)
 
 
 class _Null:
@@ -164,6 +176,16 @@ def design_effects(
     return 1.0 + np.maximum(squares / n - 1.0, 0.0) * correlation
 
 
+def cluster_scale(members: sparse.csr_array, values: Floats, clusters: NDArray[np.integer] | None) -> Floats:
+    """What clustering leaves of each set's t: 1 / sqrt(design effect), at the correlation of `values` in clusters."""
+    if clusters is None:
+        return np.ones(members.shape[0])
+    _, code, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    between, within = variance_components(values, code, sizes)
+    correlation = between / (between + within) if between + within > 0 else 0.0
+    return 1 / np.sqrt(design_effects(members, np.ones(len(values)), clusters, correlation))
+
+
 def t_statistics(n, total, squares, n_all, total_all, squares_all, against: Against) -> Floats:
     """Moderated Welch t of each set (row) under each weighting or permutation (column).
 
@@ -186,22 +208,20 @@ def _moderated(sum_of_squares, n, prior) -> Floats:
     return (np.maximum(sum_of_squares, 0.0) + PRIOR_ITEMS * prior) / (n - 1 + PRIOR_ITEMS)
 
 
-def _adjusted(testable, observed, mean, maxima, rows_of_level, alpha) -> MaxT:
+def _tests(testable, observed, mean, maxima, rows_of_level, alpha) -> MaxT:
     """p-values and bars from the maxima of each level (row) in each permutation (column)."""
     bar = np.zeros(len(observed))
     if len(rows_of_level) > 1 and maxima.shape[1] > 1:
-        shares = 0.5 ** np.arange(len(rows_of_level))
-        for rows, own, share in zip(rows_of_level, maxima, shares / shares.sum()):
-            bar[rows] = _gumbel_quantile(own, 1 - alpha * share)
+        for rows, own in zip(rows_of_level, maxima):
+            bar[rows] = _gumbel_quantile(own, 1 - alpha / len(rows_of_level))
         maxima = maxima - np.array([bar[rows[0]] for rows in rows_of_level])[:, None]
-    height, highest = observed - bar, np.sort(maxima.max(axis=0))
-    t, p, needed = (np.full(len(testable), value) for value in (-math.inf, 1.0, math.inf))
-    # The null is computed in single precision (twice as fast), and a tie counts against the finding.
-    above = len(highest) - np.searchsorted(highest, height - 1e-5 * np.abs(observed), side="left")
-    t[testable], p[testable] = observed, (1 + above) / (len(highest) + 1)
+    highest = np.sort(maxima.max(axis=0))
     allowed = max(0, math.floor(alpha * (len(highest) + 1) + 1e-9) - 1)  # maxima that may lie above an accepted set
+    t, p, needed, bars = (np.full(len(testable), value) for value in (-math.inf, 1.0, math.inf, 0.0))
+    t[testable], bars[testable] = observed, bar
     needed[testable] = bar + (float(highest[len(highest) - 1 - allowed]) if len(highest) else 0.0)
-    return MaxT(t, mean, p, needed)
+    tests = MaxT(t, mean, p, needed, bars, highest)
+    return replace(tests, p=tests.adjusted(t))
 
 
 def _gumbel_quantile(maxima: Floats, at: float) -> float:

@@ -3,69 +3,76 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from annotator.fingerprint import fingerprint
-from annotator.slicing.explain_away import Explained
+from annotator.slicing.explain_away import Explained, Terms, partial_tests
 from annotator.slicing.lattice import Lattice
-from annotator.slicing.significance import (
-    Against,
-    Floats,
-    design_effects,
-    max_t,
-    one_sided_p,
-    t_statistics,
-    variance_components,
-)
+from annotator.slicing.search import Search
+from annotator.slicing.significance import Against, Floats, cluster_scale, max_t, one_sided_p
 
 SAME_SLICE = 0.5  # Jaccard similarity from which a resample is said to have found the slice again
-_COLUMNS = 32
+_LEAST_T = 1.0  # candidates below this on all items take no part in resamples, which saves three quarters of the price
 
 
 def reappearance(
     lattice: Lattice,
     differences: Floats,
+    terms: Terms,
     found: Explained,
     *,
     seed_from: str,
     clusters: NDArray[np.integer] | None = None,
-    min_items: int = 10,
-    min_deficit: float = 0.02,
     bootstraps: int = 200,
-    against: Against = "rest",
 ) -> Floats:
     """For each accepted slice, the share of resamples that accept one with at least half its items in common.
 
-    Items (whole clusters, where there are any) are drawn with replacement and the explain-away rounds are run again.
-    To keep the price at one sparse product a round, resamples reuse the bars of the original rounds instead
-    of permuting anew, and skip the check of parents and children.
+    Items (whole clusters, where there are any) are drawn with replacement and the search is run again. Resamples reuse
+    the bars of the whole instead of permuting anew, and stop before the exchanges.
     """
     rows = [slice_.row for slice_ in found.accepted]
     if not rows or not bootstraps:
         return np.full(len(rows), math.nan)
-    search = _search(lattice, differences, found, clusters, min_items, min_deficit, against)
-    same = np.column_stack([lattice.overlap(lattice.items_of(row)) >= SAME_SLICE for row in rows])
+    again = _Again(lattice, differences, terms, found, clusters)
     generator = np.random.default_rng(int(fingerprint([seed_from, "bootstrap"])[:16], 16))
     hits = np.zeros(len(rows))
-    for start in range(0, bootstraps, _COLUMNS):
-        drawn = [_resampled(len(differences), clusters, generator) for _ in range(min(_COLUMNS, bootstraps - start))]
-        for again in search.chosen(np.column_stack(drawn), most=2 * len(rows) + 2):
-            hits += same[again].any(axis=0)
+    for _ in range(bootstraps):
+        hits += again.same(again.rows_of(_resampled(len(differences), clusters, generator))).any(axis=1)
     return hits / bootstraps
 
 
-def _search(lattice, differences, found, clusters, min_items, min_deficit, against) -> _Search:
-    scale = None
-    if clusters is not None:
-        _, code, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
-        between, within = variance_components(differences, code, sizes)
-        correlation = between / (between + within) if between + within > 0 else 0.0
-        scale = 1 / np.sqrt(design_effects(lattice.members, np.ones(len(differences)), clusters, correlation))[:, None]
-    return _Search(lattice, differences, found.needed, scale, min_items, min_deficit, against)
+class _Again:
+    """The search on other weightings of the items, and which accepted slices it finds again."""
+
+    def __init__(
+        self,
+        lattice: Lattice,
+        differences: Floats,
+        terms: Terms,
+        found: Explained,
+        clusters: NDArray[np.integer] | None,
+    ) -> None:
+        worth = (found.first.t >= _LEAST_T) & np.isfinite(found.bars)
+        worth[[slice_.row for slice_ in found.accepted]] = True
+        worth = np.flatnonzero(worth)
+        self.lattice = Lattice(
+            [lattice.conjunctions[row] for row in worth], lattice.members[worth], lattice.sizes[worth]
+        )
+        self.differences, self.terms, self.bars = differences, terms, found.bars[worth]
+        self.scale = cluster_scale(lattice.members, differences, clusters)[worth]
+        self.overlap = np.stack([self.lattice.overlap(lattice.items_of(slice_.row)) for slice_ in found.accepted])
+
+    def rows_of(self, weights: Floats) -> tuple[int, ...]:
+        """What the search accepts under one weighting: rows of `self.lattice`."""
+        partial = partial_tests(self.lattice, self.differences, self.terms, scale=self.scale, weights=weights)
+        return Search(partial, self.bars, 2 * len(self.overlap) + 2).forward()
+
+    def same(self, rows: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Whether each of these rows (column) is the accepted slice (row)."""
+        return self.overlap[:, list(rows)] >= SAME_SLICE
 
 
 def _resampled(items: int, clusters: NDArray[np.integer] | None, generator: np.random.Generator) -> Floats:
@@ -73,59 +80,6 @@ def _resampled(items: int, clusters: NDArray[np.integer] | None, generator: np.r
     count = items if clusters is None else int(clusters.max()) + 1
     drawn = np.bincount(generator.integers(0, count, size=count), minlength=count).astype(np.float64)
     return drawn if clusters is None else drawn[clusters]
-
-
-def _weighted_t(
-    lattice: Lattice, differences: Floats, weights: Floats, min_items: int, against: Against
-) -> tuple[Floats, Floats]:
-    """t and mean of every set (row) under every weighting (column)."""
-    d = differences[:, None]
-    n_all = weights.sum(axis=0)
-    n = lattice.members @ weights
-    total, squares = lattice.members @ (weights * d), lattice.members @ (weights * d**2)
-    testable = (n >= min_items) & (n <= n_all - min_items)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = t_statistics(n, total, squares, n_all, (weights * d).sum(axis=0), (weights * d**2).sum(axis=0), against)
-        mean = total / n
-    return np.where(testable, t, -math.inf), mean
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """The explain-away rounds with known bars, for many weightings of the items at once."""
-
-    lattice: Lattice
-    differences: Floats
-    needed: list[Floats]
-    scale: Floats | None
-    min_items: int
-    min_deficit: float
-    against: Against
-
-    def _bar(self, step: int) -> Floats:
-        """What each set must reach in a round; those that the original could not test, as much as the hardest."""
-        needed = self.needed[min(step, len(self.needed) - 1)]
-        known = needed[np.isfinite(needed)]
-        return np.where(np.isfinite(needed), needed, known.max() if len(known) else math.inf)
-
-    def chosen(self, weights: Floats, *, most: int) -> list[list[int]]:
-        """The rows that each weighting (column) accepts, at most `most`."""
-        weights, accepted = weights.copy(), [[] for _ in range(weights.shape[1])]
-        active = np.arange(weights.shape[1])
-        for step in range(most):
-            t, mean = _weighted_t(self.lattice, self.differences, weights[:, active], self.min_items, self.against)
-            t = t if self.scale is None else t * self.scale
-            height = t - self._bar(step)[:, None]
-            height[~(mean >= self.min_deficit)] = -math.inf
-            best = np.argmax(height, axis=0)
-            passed = height[best, np.arange(len(active))] >= 0
-            active, best = active[passed], best[passed]
-            for column, row in zip(active.tolist(), best.tolist()):
-                accepted[column].append(row)
-                weights[self.lattice.items_of(row), column] = 0.0
-            if not len(active):
-                break
-        return accepted
 
 
 def halves(item_clusters: list[str]) -> NDArray[np.bool_]:
@@ -137,14 +91,11 @@ def halves(item_clusters: list[str]) -> NDArray[np.bool_]:
 def confirmed(
     lattice: Lattice,
     differences: Floats,
+    terms: Terms,
     found: Explained,
     half_a: NDArray[np.bool_],
     *,
     clusters: NDArray[np.integer] | None = None,
-    min_items: int = 10,
-    min_deficit: float = 0.02,
-    alpha: float = 0.05,
-    against: Against = "rest",
 ) -> list[bool | None]:
     """For each accepted slice: was it found in one half alone, and did it hold in the other half?
 
@@ -154,17 +105,17 @@ def confirmed(
     halves are too small to find it, or to be sure.
     """
     results: list[list[bool | None]] = [[] for _ in found.accepted]
-    search = _search(lattice, differences, found, clusters, min_items, min_deficit, against)
-    halves_as_weights = np.column_stack([half_a, ~half_a]).astype(np.float64)
-    again = search.chosen(halves_as_weights, most=2 * len(results) + 2) if results else []
-    for here, rows in zip((half_a, ~half_a), again):
-        for at, slice_ in enumerate(found.accepted):
-            overlap = lattice.overlap(lattice.items_of(slice_.row))
-            for row in (row for row in rows if overlap[row] >= SAME_SLICE):
+    if not results:
+        return []
+    again = _Again(lattice, differences, terms, found, clusters)
+    for here in (half_a, ~half_a):
+        rows = again.rows_of(here.astype(np.float64)) if here.any() else ()
+        for at, same in enumerate(again.same(rows)):
+            for row in (row for row, alike in zip(rows, same) if alike):
                 inside = np.zeros(len(differences), dtype=bool)
-                inside[lattice.items_of(row)] = True
+                inside[again.lattice.items_of(row)] = True
                 elsewhere = None if clusters is None else clusters[~here]
-                results[at].append(_holds(differences[~here], inside[~here], elsewhere, alpha, against))
+                results[at].append(_holds(differences[~here], inside[~here], elsewhere, terms.alpha, terms.against))
     return [True if True in holds else False if False in holds else None for holds in results]
 
 
