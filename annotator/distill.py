@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import scipy.linalg
 import scipy.optimize
 import scipy.special
 
+from annotator.distillation.curve import learning_curve
+from annotator.distillation.heads import (
+    PENALTY,
+    Lesson,
+    fit_examples,
+    fit_heads,
+    held_out_scores,
+    random_folds,
+    score,
+    source_folds,
+)
 from annotator.errors import BadInput
-from annotator.fingerprint import fingerprint
 from annotator.judges import features, student
 from annotator.readers import find_shards, item_text, read_records
 from annotator.resources import resource
@@ -23,30 +31,10 @@ from annotator.tables import write_json, write_whole
 from annotator.taxonomy import AXES, GRADES, MAX_OPERATIONS, Kind, Taxonomy
 
 MIN_RECORDS = 20
-_FOLDS = 5
-_PENALTY = 0.02
 # Of a written example against a label; on whole sources held out 1, 3 and 5 were tried with 415 of them.
 _EXAMPLE_WEIGHT = 2.0
 _MIN_TEXTS = {"item": 2, "document": 3}  # a hash must occur in so many training texts
 _THRESHOLDS = np.round(np.arange(0.1, 0.91, 0.05), 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What one side learns from: texts with their sources, and the values of each head.
-
-    targets: head name -> (values in taxonomy order, matrix of texts x values, rows sum to 1; the set head is 0/1).
-    labelled: how many of the texts, from the first, carry the user's labels. The rest are written examples: learnt from
-        in every fold, with `weight` 2 for 1, and never scored.
-    """
-
-    kind: Kind
-    batch: features.Batch
-    sources: np.ndarray
-    ids: np.ndarray
-    targets: dict[str, tuple[tuple[str, ...], np.ndarray]]
-    labelled: int
-    weight: np.ndarray
 
 
 def distill(
@@ -71,17 +59,20 @@ def distill(
 
     Returns:
         The card. `scores` has, per side and axis, kappa, macro_f1 and ece, cross-validated twice: "seen_sources"
-        (random folds) and "unseen_sources" (whole sources held out). Same inputs, same bytes, in any row order.
+        (random folds) and "unseen_sources" (whole sources held out); `learning_curve` says per side what more labels
+        would buy (see `learning_curve`). Same inputs, same bytes, in any row order.
 
     Raises:
-        BadInput: if a side has labels but fewer than 20, or a label lacks its text.
+        BadInput: a side with labels but fewer than 20, a record with two labels or two texts, or a label without text.
     """
-    sides, arrays, scores, sizes = {}, {}, {}, {}
+    sides, arrays, scores, sizes, curves = {}, {}, {}, {}, {}
+    texts = _one_text_each(texts)
     for kind in ("item", "document"):
         lesson = _lesson(labels, texts, taxonomy, kind, examples)
         if lesson is None:
             continue
         sides[kind], made, scores[kind] = _train(lesson)
+        curves[kind] = scores[kind].pop("learning_curve")
         arrays |= {f"{kind}.{name}": array for name, array in made.items()}
         written = lesson.batch.texts - lesson.labelled
         sizes[kind] = {"records": lesson.labelled, "written_examples": written, "hashes": len(made["hash"])}
@@ -97,6 +88,7 @@ def distill(
         "sizes": sizes,
         "sides": sides,
         "scores": scores,
+        "learning_curve": curves,
         "created_with": {"python": ".".join(map(str, sys.version_info[:2])), "numpy": np.__version__},
     }
     write_student(out, card, arrays)
@@ -136,7 +128,17 @@ def texts_of(labels: pl.DataFrame, inputs: Sequence[str | Path], *, columns: Map
     if texts.is_empty():
         remedy = "Give with --text the records that were labelled."
         raise BadInput("none of the labelled records is there", where=", ".join(map(str, inputs)), remedy=remedy)
-    return texts
+    return _one_text_each(texts)
+
+
+def _one_text_each(texts: pl.DataFrame) -> pl.DataFrame:
+    """The table without repetitions of a record, as when a file is given twice; two texts for one id are a mistake."""
+    distinct = texts.unique(["record_id", "text"], keep="first", maintain_order=True)
+    twice = distinct.filter(pl.col("record_id").is_duplicated())
+    if len(twice):
+        remedy = "Give each record once, as it was labelled."
+        raise BadInput(f"two texts for record {twice['record_id'].min()!r}", where="--text", remedy=remedy)
+    return distinct
 
 
 def written_examples() -> pl.DataFrame:
@@ -183,6 +185,10 @@ def _lesson(
     if len(rows) < MIN_RECORDS:
         remedy = f"Label at least {MIN_RECORDS} {kind}s, or leave them out."
         raise BadInput(f"only {len(rows)} labels of {kind}s to learn from", remedy=remedy)
+    twice = rows.filter(pl.col("record_id").is_duplicated())
+    if len(twice):
+        remedy = "Keep one row a record."
+        raise BadInput(f"two labels for {kind} {twice['record_id'].min()!r}", where="labels", remedy=remedy)
     rows = rows.join(texts.select("record_id", "text", "source"), on="record_id", how="left").sort("record_id")
     lost = rows.filter(pl.col("text").is_null())
     if len(lost):
@@ -229,31 +235,32 @@ def _train(lesson: Lesson) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[
     centre = student.meaning(lesson.batch).mean(axis=0, dtype=np.float64).astype(np.float32)
     design = student.design(lesson.batch, student.slots(hashes), idf, centre).astype(np.float64)
     gram = (design @ design.T).toarray()
+    examples = fit_examples(gram, lesson)
+    ids, sources = lesson.ids[: lesson.labelled], lesson.sources[: lesson.labelled]
     held_out = {
-        "seen_sources": _held_out(gram, lesson, _random_folds(lesson.ids[: lesson.labelled])),
-        "unseen_sources": _held_out(gram, lesson, source_folds(lesson.sources[: lesson.labelled])),
+        "seen_sources": held_out_scores(gram, lesson, random_folds(ids), examples),
+        "unseen_sources": held_out_scores(gram, lesson, source_folds(sources), examples),
     }
     heads, blocks, biases, start, scores = [], [], [], 0, {name: {} for name in held_out}
-    root = _root(gram)
+    fitted = fit_heads(gram, lesson, np.arange(len(gram)), start=examples)
     for name, (values, target) in lesson.targets.items():
-        is_set = name == student.OPERATION_SET
-        coefficients, bias = _fit(root, target, lesson.weight, is_set=is_set)
-        dual = scipy.linalg.solve_triangular(root, coefficients, lower=True, trans="T")
+        dual, bias = fitted[name]
         blocks.append(design.T @ dual)
         biases.append(bias)
         temperature = 1.0
-        if not is_set:
+        if name != student.OPERATION_SET:
             wanted = target[: lesson.labelled]
             pooled = np.concatenate([outcome[name] for outcome in held_out.values()])
             temperature = _temperature(pooled, np.concatenate([wanted] * len(held_out)))
             for how, outcome in held_out.items():
-                scores[how][name] = _score(outcome[name] / temperature, wanted)
+                scores[how][name] = score(outcome[name] / temperature, wanted)
         heads.append({"name": name, "values": list(values), "start": start, "temperature": round(temperature, 4)})
         start += len(values)
+    scores["learning_curve"] = learning_curve(gram, lesson, examples, held_out["seen_sources"])
     weights, bias = np.hstack(blocks), np.concatenate(biases)
     scale = np.maximum(np.abs(weights).max(axis=0), 1e-12) / 127.0
     threshold = _set_threshold(held_out["seen_sources"], lesson)
-    card = {"heads": heads, "set_threshold": threshold, "penalty": _PENALTY}
+    card = {"heads": heads, "set_threshold": threshold, "penalty": PENALTY}
     arrays = {
         "hash": hashes.astype(np.uint32),
         "idf": idf.astype(np.float32),
@@ -271,72 +278,6 @@ def _vocabulary(lesson: Lesson) -> tuple[np.ndarray, np.ndarray]:
     enough = texts_with >= _MIN_TEXTS[lesson.kind]
     idf = np.log((1.0 + lesson.batch.texts) / (1.0 + texts_with[enough])) + 1.0
     return hashes[enough], idf.astype(np.float32).astype(np.float64)
-
-
-def _root(gram: np.ndarray) -> np.ndarray:
-    """Lower Cholesky factor of a Gram matrix.
-
-    There are far more features than texts. By the representer theorem the best weights are a mix of the training rows,
-    so a head is fitted on the rows of this square factor instead: the same optimum, hundreds of times cheaper.
-    """
-    return scipy.linalg.cholesky(gram + 1e-6 * np.eye(len(gram)), lower=True)
-
-
-def _fit(rows: np.ndarray, target: np.ndarray, weight: np.ndarray, *, is_set: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and bias of least penalised cross-entropy: softmax over values, or one sigmoid each for the set head."""
-    total_weight, width, values = weight.sum(), rows.shape[1], target.shape[1]
-    across = np.ascontiguousarray(rows.T)
-
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights, bias = flat[: width * values].reshape(width, values), flat[width * values :]
-        scores = rows @ weights + bias
-        if is_set:
-            each = (np.logaddexp(0.0, scores) - target * scores).sum(axis=1)
-            slope = scipy.special.expit(scores) - target
-        else:
-            normaliser = scipy.special.logsumexp(scores, axis=1, keepdims=True)
-            each = normaliser[:, 0] - (target * scores).sum(axis=1)
-            slope = np.exp(scores - normaliser) - target
-        slope *= weight[:, None]
-        gradient = np.concatenate([(across @ slope + _PENALTY * weights).ravel(), slope.sum(axis=0)])
-        penalised = (weight * each).sum() + 0.5 * _PENALTY * (weights * weights).sum()
-        return penalised / total_weight, gradient / total_weight
-
-    start = np.zeros(width * values + values)
-    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "gtol": 1e-4})
-    return found.x[: width * values].reshape(width, values), found.x[width * values :]
-
-
-def _held_out(gram: np.ndarray, lesson: Lesson, folds: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of every text by heads that never saw its fold: head name -> texts x values."""
-    outcome = {name: np.zeros((lesson.labelled, len(values))) for name, (values, _) in lesson.targets.items()}
-    example = np.arange(lesson.labelled, len(gram))
-    for fold in np.unique(folds):
-        test, train = np.flatnonzero(folds == fold), np.concatenate([np.flatnonzero(folds != fold), example])
-        if not len(train):  # a single source: nothing to learn from
-            continue
-        root = _root(gram[np.ix_(train, train)])
-        for name, (_, target) in lesson.targets.items():
-            is_set = name == student.OPERATION_SET
-            coefficients, bias = _fit(root, target[train], lesson.weight[train], is_set=is_set)
-            dual = scipy.linalg.solve_triangular(root, coefficients, lower=True, trans="T")
-            outcome[name][test] = gram[np.ix_(test, train)] @ dual + bias
-    return outcome
-
-
-def _random_folds(ids: np.ndarray) -> np.ndarray:
-    """Folds from a hash of the id: the same whatever else is in the table."""
-    return np.array([int(fingerprint(name)[:8], 16) % _FOLDS for name in ids])
-
-
-def source_folds(sources: np.ndarray) -> np.ndarray:
-    """Whole sources spread over at most 10 folds of like size, largest first."""
-    names, sizes = np.unique(sources, return_counts=True)
-    filled, fold_of = np.zeros(min(2 * _FOLDS, len(names)), dtype=np.int64), {}
-    for place in np.argsort(-sizes, kind="stable"):
-        fold_of[names[place]] = int(np.argmin(filled))
-        filled[fold_of[names[place]]] += sizes[place]
-    return np.array([fold_of[name] for name in sources])
 
 
 def _temperature(scores: np.ndarray, target: np.ndarray) -> float:
@@ -364,40 +305,3 @@ def _set_threshold(held_out: dict[str, np.ndarray], lesson: Lesson) -> float:
         given = (likely >= threshold) & (rank < MAX_OPERATIONS)
         overlap.append(((given & (wanted > 0)).sum(axis=1) / (given | (wanted > 0)).sum(axis=1)).mean())
     return float(_THRESHOLDS[int(np.argmax(np.round(overlap, 9)))])
-
-
-def _score(scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """kappa, macro_f1 and ece of the highest score."""
-    probability = student.softmax(scores)
-    given, wanted = scores.argmax(axis=1), target.argmax(axis=1)
-    return score_answers(given, wanted, probability.max(axis=1))
-
-
-def score_answers(given: np.ndarray, wanted: np.ndarray, sure: np.ndarray) -> dict[str, float]:
-    """Agreement of integer answers with the wanted ones.
-
-    Returns:
-        kappa: Cohen (1960). macro_f1: unweighted mean over the values that are wanted at least once. ece: expected
-        calibration error over ten bins of equal width (Naeini et al. 2015). Rounded to 4 places.
-    """
-    values = np.union1d(given, wanted)
-    agree = float((given == wanted).mean())
-    chance = float(sum((given == value).mean() * (wanted == value).mean() for value in values))
-    f1 = []
-    for value in np.unique(wanted):
-        both = float(((given == value) & (wanted == value)).sum())
-        f1.append(2.0 * both / float((given == value).sum() + (wanted == value).sum()))
-    kappa = (agree - chance) / (1.0 - chance) if chance < 1.0 else 1.0
-    error = sum(_gap(sure[inside], (given == wanted)[inside]) * inside.mean() for inside in _bins(sure))
-    return {"kappa": round(kappa, 4), "macro_f1": round(float(np.mean(f1)), 4), "ece": round(float(error), 4)}
-
-
-def _bins(sure: np.ndarray) -> Iterator[np.ndarray]:
-    place = np.minimum((sure * 10).astype(int), 9)
-    for number in range(10):
-        if (place == number).any():
-            yield place == number
-
-
-def _gap(sure: np.ndarray, right: np.ndarray) -> float:
-    return abs(float(sure.mean()) - float(right.mean()))

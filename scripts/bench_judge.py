@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from train_embedded import read_gold, read_texts
 
-from annotator.distill import score_answers, source_folds
+from annotator.distillation.heads import score_answers, source_folds
 from annotator.judges.features import window
 from annotator.judges.student import Student, embedded_path
 from annotator.taxonomy import AXES, GRADES

@@ -15,7 +15,8 @@ import numpy as np
 import orjson
 import polars as pl
 
-from annotator.distill import distill, score_answers, written_examples
+from annotator.distill import distill, written_examples
+from annotator.distillation.heads import score_answers
 from annotator.judges.student import Student, embedded_path
 from annotator.readers.records import item_text
 from annotator.tables import write_json

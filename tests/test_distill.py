@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotator.distill import distill, score_answers, source_folds, written_examples
+from annotator.distill import distill, texts_of, written_examples
+from annotator.distillation.heads import score_answers, source_folds
 from annotator.errors import BadInput
 from annotator.judges.student import Student
 from annotator.taxonomy import AXES, GRADES, load_taxonomy
@@ -136,3 +137,43 @@ def test_kappa_f1_and_ece_match_a_worked_example():
     wanted = np.array([1] * 20 + [0] * 5 + [1] * 10 + [0] * 15)
 
     assert score_answers(given, wanted, np.full(50, 0.9)) == {"kappa": 0.4, "macro_f1": 0.697, "ece": 0.2}
+
+
+def test_a_record_given_twice_counts_once(tmp_path):
+    """A file named twice changes no byte; two labels, or two texts, for one record are named."""
+    labels, texts = lesson()
+    texts.rename({"record_id": "doc_id"}).write_ndjson(tmp_path / "texts.jsonl")
+    once, twice = (texts_of(labels, [tmp_path / "texts.jsonl"] * times) for times in (1, 2))
+    for name, found in (("once", once), ("twice", twice)):
+        distill(labels, found, taxonomy=load_taxonomy(), out=tmp_path / name, data="made up")
+
+    assert once.equals(twice)
+    assert (tmp_path / "once" / "weights.npz").read_bytes() == (tmp_path / "twice" / "weights.npz").read_bytes()
+    with pytest.raises(BadInput, match="two labels for document 'd000'"):
+        distill(pl.concat([labels, labels]), texts, taxonomy=load_taxonomy(), out=tmp_path, data="")
+    other = pl.concat([texts, texts.head(1).with_columns(text=pl.lit("another"))])
+    with pytest.raises(BadInput, match="two texts for record 'd000'"):
+        distill(labels, other, taxonomy=load_taxonomy(), out=tmp_path, data="")
+
+
+def test_the_learning_curve_says_when_more_labels_buy_little(tmp_path):
+    """A trivial task is learnt from the first quarter on, so the last one bought nothing."""
+    labels, texts = lesson(48)
+    curve = distill(labels, texts, taxonomy=load_taxonomy(), out=tmp_path, data="made up")["learning_curve"]["document"]
+
+    assert curve["labels"] == [12, 24, 36, 48]
+    assert set(curve["kappa"]) == {*AXES, *GRADES}
+    assert curve["kappa"]["task_type"][-1] == 1.0
+    assert curve["advice"].endswith("labelling more of the same buys little.")
+
+
+def test_examples_speed_up_the_fit_and_leave_held_out_scores_honest(tmp_path):
+    """A student of random labels scores about chance, although every fold begins where the examples left off."""
+    labels, texts = lesson(40)
+    flipped = [int(number * 7919 % 13 < 6) for number in range(40)]
+    tasks = [["instruct", "prove"][(number + flip) % 2] for number, flip in enumerate(flipped)]
+    examples = written_examples().filter(pl.col("kind") == "document").head(40)
+    card = distill(labels.with_columns(task_type=pl.Series(tasks)), texts, taxonomy=load_taxonomy(), out=tmp_path,
+                   data="made up", examples=examples)  # fmt: skip
+
+    assert abs(card["scores"]["document"]["seen_sources"]["task_type"]["kappa"]) < 0.35

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from annotator.cli.common import column_option, emit, output_options, taxonomy_option
+from annotator.cli.common import column_option, emit, output_options, print_table, taxonomy_option
 
 
 @click.command("distill")
@@ -23,7 +24,8 @@ def command(
     """Train a student on LABELS, to label the rest of a corpus on a CPU.
 
     The student's card says how well it agrees with the labels on records, and on whole sources, that it has not seen;
-    `annotator judge info student:DIR` shows it again. A few hundred labels a side are the least that makes sense.
+    `annotator judge info student:DIR` shows it again. A few hundred labels a side are the least that makes sense; the
+    learning curve, kappa with a quarter, half, three quarters and all of the labels, says when to stop paying.
 
     \b
     Example:
@@ -46,5 +48,20 @@ def command(
         data=f"{labels.height:,} labels of {Path(labels_path).name}",
         examples=written_examples(),
     )
-    emit(card, as_json=as_json, quiet=quiet, show=lambda: show_card(card))
+
+    def show() -> None:
+        show_card(card)
+        show_curves(card["learning_curve"])
+
+    emit(card, as_json=as_json, quiet=quiet, show=show)
     return 0
+
+
+def show_curves(curves: dict[str, Any]) -> None:
+    """Print the learning curve of each side, and what it says."""
+    for kind, curve in curves.items():
+        click.echo()
+        rows = [[axis, *values] for axis, values in curve["kappa"].items()] + [["mean", *curve["mean"]]]
+        columns = ["axis", *(f"{labels:,} labels" for labels in curve["labels"])]
+        print_table(columns, rows, title=f"{kind}s: kappa on held-out records, by number of labels")
+        click.echo(curve["advice"])

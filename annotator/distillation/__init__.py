@@ -1,0 +1,1 @@
+"""The parts of `annotator.distill`: linear heads, their cross-validation, and what more labels would buy."""
