@@ -33,8 +33,8 @@ SOURCE_SHARE, QUOTA_POWER = 0.5, 0.5
 THREADS = 2
 
 
-def make_documents(labels: Path, count: int, folder: Path) -> None:
-    """labels.parquet and documents.parquet with `count` rows, drawn from real labels, in different orders."""
+def make_documents(labels: Path, count: int, folder: Path, shuffled: bool) -> None:
+    """labels.parquet and documents.parquet with `count` rows, drawn from real labels."""
     import polars as pl
 
     from annotator.tables import LABELS, read_table
@@ -49,7 +49,8 @@ def make_documents(labels: Path, count: int, folder: Path) -> None:
     tokens = np.maximum(generator.lognormal(6.5, 1.1, count), 20).astype(np.int64)
     sources = np.array([f"source{k}" for k in range(40)])[generator.integers(0, 40, count)]
     table = pl.DataFrame({"doc_id": ids, "tokens": tokens, "source": sources})
-    table[generator.permutation(count)].write_parquet(folder / "documents.parquet")
+    table = table[generator.permutation(count)] if shuffled else table
+    table.write_parquet(folder / "documents.parquet")
 
 
 def make_slices(count: int, folder: Path) -> None:
@@ -333,6 +334,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument("--slices", type=int, default=200)
     parser.add_argument("--max-repeats", type=int, default=4)
+    parser.add_argument("--shuffled", action="store_true", help="documents in another order than their labels")
     parser.add_argument("--peers", metavar="PYTHON", help="an interpreter with pandas, pyarrow and duckdb")
     parser.add_argument("--program", choices=list(RUNS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -348,7 +350,7 @@ def main() -> None:
     for count in options.documents:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            make_documents(options.labels, count, folder)
+            make_documents(options.labels, count, folder, options.shuffled)
             make_slices(options.slices, folder)
             make_lookups(folder)
             for program, python in programs.items():

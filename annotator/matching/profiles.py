@@ -79,8 +79,7 @@ def profiles(
         BadInput: two labels for one document, a document twice, or a rule asks for a column that no table has.
     """
     asked = _asked(rules)
-    table = _table(document_labels, documents, rules, asked, carry, all_documents)
-    coded = table.collect(engine="streaming")
+    coded = _coded_documents(document_labels, documents, rules, asked, carry, all_documents)
     if all_documents:
         coded = coded.sort("doc_id")
     _each_once(coded["doc_id"], is_sorted=all_documents)
@@ -97,23 +96,17 @@ def profiles(
     return _described(frame.insert_column(1, profile), distinct, asked, rules)
 
 
-def _table(
+def _coded_documents(
     labels: pl.DataFrame | pl.LazyFrame | None, documents: pl.DataFrame | pl.LazyFrame | None, rules: Rules,
     asked: list[Predicate], carry: tuple[str, ...], all_documents: bool,
-) -> pl.LazyFrame:  # fmt: skip
+) -> pl.DataFrame:  # fmt: skip
     """The columns that matter: labels as categories, predicates as booleans, and what is carried."""
     if not rules.needs_labels:
         if documents is None:
             raise BadInput("these rules read the corpus's own columns", where="--documents", remedy="Give the corpus.")
         theirs = documents.lazy()
-        return theirs.select(
-            "doc_id",
-            pl.lit(False).alias("failed"),
-            *_coded(theirs, _key(rules), rules),
-            *_grades(theirs, rules),
-            *_held(theirs, asked, rules),
-            *_carried(theirs, carry),
-        )
+        own = [*_coded(theirs, _key(rules), rules), *_grades(theirs, rules), *_held(theirs, asked, rules)]
+        return _read(theirs.select("doc_id", pl.lit(False).alias("failed"), *own, *_carried(theirs, carry)))
     if labels is None:
         raise BadInput("these rules need labels of the documents", where="--document-labels")
     labels = labels.lazy()
@@ -130,11 +123,22 @@ def _table(
     rest = [predicate for predicate in asked if predicate not in ours]
     if documents is None:
         _no_column(rest, rules)
-        return named
+        return _read(named)
     theirs = documents.lazy()
     useful = theirs.select("doc_id", *_held(theirs, rest, rules, asked), *_carried(theirs, carry))
     left, right = (useful, named) if all_documents else (named, useful)
-    return left.join(right, on="doc_id", how="left")
+    return _joined(_read(left), _read(right))
+
+
+def _read(table: pl.LazyFrame) -> pl.DataFrame:
+    return table.collect(engine="streaming")
+
+
+def _joined(left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
+    """A left join by doc_id; where both are in one order, as labels are with their documents, without any hashing."""
+    if left.height == right.height and left["doc_id"].eq_missing(right["doc_id"]).all():
+        return left.hstack(right.drop("doc_id").get_columns())
+    return _read(left.lazy().join(right.lazy(), on="doc_id", how="left"))
 
 
 def _key(rules: Rules) -> list[str]:
