@@ -157,8 +157,7 @@ def _candidates(joined: Outcomes, d: Floats, min_items: int | None, alpha: float
     if min_items is not None or not len(lattice.sizes):
         return lattice
     needed = items_for_power(LARGEST_DEFICIT, spread=float(d.std(ddof=1)), tests=len(lattice.sizes), alpha=alpha)
-    needed = min(max(needed, fewest), joined.frame.height // 4)
-    return build_lattice(axes, min_items=needed) if needed > fewest else lattice
+    return lattice.at_least(min(needed, joined.frame.height // 4))
 
 
 def _bootstraps(lattice: Lattice, found: Explained) -> int:

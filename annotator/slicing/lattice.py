@@ -97,6 +97,11 @@ class Lattice:
         """Column numbers of the items of one conjunction, ascending."""
         return self.members.indices[self.members.indptr[row] : self.members.indptr[row + 1]]
 
+    def at_least(self, items: int) -> Lattice:
+        """Without the conjunctions of fewer items."""
+        large = np.flatnonzero(self.sizes >= items)
+        return Lattice([self.conjunctions[row] for row in large], self.members[large], self.sizes[large])
+
     def overlap(self, columns: NDArray[np.integer]) -> NDArray[np.float64]:
         """Jaccard similarity of every conjunction with one set of items."""
         chosen = np.zeros(self.members.shape[1])

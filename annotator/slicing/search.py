@@ -84,11 +84,13 @@ class Search:
         net[[*accepted, *([but] if but >= 0 else [])]] = -math.inf
         if only is not None:
             net[~only] = -math.inf
-        for row in np.argsort(-net, kind="stable")[:_TRIED].tolist():  # rows are in slice_id order: ties by name
+        for _ in range(_TRIED):
+            row = int(np.argmax(net))  # rows are in slice_id order, so that ties go to the first name
             if not net[row] > 0:
                 return None
             if high[row] or (high & self.partial.wider(row)).any():
                 return row
+            net[row] = -math.inf
         return None
 
     def kept(self, accepted: Rows, *, near: int | None = None) -> Rows:
