@@ -5,51 +5,48 @@ The pydantic models are built from a taxonomy: an answer outside its values cann
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotator.fingerprint import fingerprint
 from annotator.taxonomy import MAX_OPERATIONS, Kind, Taxonomy
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 MAX_EVIDENCE_CHARS = 300
+_EVIDENCE = "Short quote, word for word."
+_OPERATIONS = "Most important first; 1 to 3, all different."
 
 
-class Label(BaseModel):
-    """Base of the label models; the fields come from the taxonomy (see `label_model`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=True)
-
-
-def label_model(taxonomy: Taxonomy, kind: Kind) -> type[Label]:
+def label_model(taxonomy: Taxonomy, kind: Kind) -> type[BaseModel]:
     """The pydantic model of one label on one side.
 
     Fields, in the order a judge fills them: evidence (a short verbatim quote, first so that the answer leans on it),
     background_condition, task_type, solving_operation (1-3 distinct, most important first), output_constraint, and for
     documents exercise and quality (an integer from 1).
     """
+    # pydantic is imported with the first model: the first request of a run needs the schema only, and would wait.
     built = _BUILT.get((taxonomy.fingerprint, kind))
     if built is None:  # building costs milliseconds, and a run asks for the same two models all the time
         built = _BUILT[taxonomy.fingerprint, kind] = _build_model(taxonomy, kind)
     return built
 
 
-_BUILT: dict[tuple[str, Kind], type[Label]] = {}
+_BUILT: dict[tuple[str, Kind], type[BaseModel]] = {}
 
 
-def _build_model(taxonomy: Taxonomy, kind: Kind) -> type[Label]:
+def _build_model(taxonomy: Taxonomy, kind: Kind) -> type[BaseModel]:
+    from pydantic import AfterValidator, ConfigDict, Field, create_model
+
     one = {axis: _literal(taxonomy.values(axis, kind)) for axis in taxonomy.axes}
     operation = one["solving_operation"]
     operations = Annotated[
         list[operation],  # type: ignore[valid-type]
-        Field(min_length=1, max_length=MAX_OPERATIONS, description="Most important first; 1 to 3, all different."),
+        Field(min_length=1, max_length=MAX_OPERATIONS, description=_OPERATIONS),
         AfterValidator(_distinct),
     ]
     fields: dict[str, Any] = {
-        "evidence": (
-            Annotated[str, Field(max_length=MAX_EVIDENCE_CHARS, description="Short quote, word for word.")],
-            ...,
-        ),
+        "evidence": (Annotated[str, Field(max_length=MAX_EVIDENCE_CHARS, description=_EVIDENCE)], ...),
         "background_condition": (one["background_condition"], ...),
         "task_type": (one["task_type"], ...),
         "solving_operation": (operations, ...),
@@ -57,8 +54,9 @@ def _build_model(taxonomy: Taxonomy, kind: Kind) -> type[Label]:
     }
     if kind == "document":
         fields["exercise"] = (_literal(taxonomy.grade_values("exercise")), ...)
-        fields["quality"] = (_literal(tuple(int(level) for level in taxonomy.grade_values("quality"))), ...)
-    return create_model(f"{kind.capitalize()}Label", __base__=Label, **fields)
+        fields["quality"] = (_literal(_levels(taxonomy)), ...)
+    config = ConfigDict(extra="forbid", frozen=True, use_enum_values=True)
+    return create_model(f"{kind.capitalize()}Label", __config__=config, **fields)
 
 
 def _literal(values: tuple[Any, ...]) -> Any:
@@ -71,35 +69,37 @@ def _distinct(operations: list[str]) -> list[str]:
     return operations
 
 
+def _levels(taxonomy: Taxonomy) -> tuple[int, ...]:
+    return tuple(int(level) for level in taxonomy.grade_values("quality"))
+
+
 def strict_json_schema(taxonomy: Taxonomy, kind: Kind) -> dict[str, Any]:
-    """The JSON Schema for strict structured output: inlined, every property required, nothing additional.
+    """The JSON Schema of `label_model` for strict structured output: inlined, every property required, none additional.
 
     Within the documented subset: root object, `enum` for closed vocabularies, minItems/maxItems/maxLength; no `$ref`,
     `default`, `title`, `const` or `uniqueItems` (distinctness is checked when the answer is validated).
     """
-    raw = label_model(taxonomy, kind).model_json_schema()
-    return _inline(raw, raw.get("$defs", {}))
+    one = {axis: {"enum": list(taxonomy.values(axis, kind)), "type": "string"} for axis in taxonomy.axes}
+    operations = {
+        "description": _OPERATIONS,
+        "items": one["solving_operation"],
+        "maxItems": MAX_OPERATIONS,
+        "minItems": 1,
+        "type": "array",
+    }
+    properties: dict[str, Any] = {
+        "evidence": {"description": _EVIDENCE, "maxLength": MAX_EVIDENCE_CHARS, "type": "string"},
+        "background_condition": one["background_condition"],
+        "task_type": one["task_type"],
+        "solving_operation": operations,
+        "output_constraint": one["output_constraint"],
+    }
+    if kind == "document":
+        properties["exercise"] = {"enum": list(taxonomy.grade_values("exercise")), "type": "string"}
+        properties["quality"] = {"enum": list(_levels(taxonomy)), "type": "integer"}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def schema_fingerprint(taxonomy: Taxonomy, kind: Kind) -> str:
     """Identity of the answer form; part of every cache key."""
     return fingerprint(strict_json_schema(taxonomy, kind))
-
-
-_KEPT = ("type", "enum", "items", "properties", "required", "minItems", "maxItems", "maxLength", "description")
-
-
-def _inline(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" in node:
-        return _inline(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions)
-    kept = {key: node[key] for key in _KEPT if key in node}
-    if "const" in node:
-        kept |= {"enum": [node["const"]]}
-    if "properties" in node:
-        kept["properties"] = {name: _inline(inner, definitions) for name, inner in node["properties"].items()}
-        kept["required"] = list(node["properties"])
-        kept["additionalProperties"] = False
-        kept.pop("description", None)  # pydantic puts the class docstring here; the judge does not need it
-    if "items" in node:
-        kept["items"] = _inline(node["items"], definitions)
-    return kept

@@ -76,6 +76,29 @@ def test_the_json_schema_lies_in_the_strict_structured_output_subset(kind):
     assert len(json.dumps(schema)) < 15_000
 
 
+def inlined(node):
+    """What pydantic says of a model, in the words of the strict subset."""
+    kept = {key: node[key] for key in ("type", "enum", "minItems", "maxItems", "maxLength") if key in node}
+    if "const" in node:
+        kept["enum"] = [node["const"]]
+    if "description" in node and "properties" not in node:
+        kept["description"] = node["description"]
+    if "properties" in node:
+        kept["properties"] = {name: inlined(inner) for name, inner in node["properties"].items()}
+        kept["required"], kept["additionalProperties"] = node["required"], node["additionalProperties"]
+    if "items" in node:
+        kept["items"] = inlined(node["items"])
+    return kept
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_schema_that_is_sent_is_that_of_the_model_that_validates(kind):
+    """Both are written out of the taxonomy; the schema without pydantic, for which the first request would wait."""
+    schema = strict_json_schema(TAXONOMY, kind)
+    assert inlined(label_model(TAXONOMY, kind).model_json_schema()) == schema
+    assert list(schema["properties"]) == list(label_model(TAXONOMY, kind).model_fields) == schema["required"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_published_schema_is_in_step_with_the_taxonomy(kind):
     """Mended by scripts/write_schemas.py."""

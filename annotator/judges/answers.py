@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import ValidationError
 
 from annotator.excerpt import token_estimate
 from annotator.schema import MAX_EVIDENCE_CHARS, label_model, strict_json_schema
 from annotator.taxonomy import Kind, Taxonomy
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic_core import SchemaValidator
 
 _FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
 _MARK_TOKENS = 8  # two messages, four each
@@ -29,14 +33,23 @@ class InvalidAnswer(Exception):
 class AnswerForm:
     """The form that answers must have; built once a run, since building costs milliseconds.
 
-    schema: the strict JSON Schema that is sent. model: the pydantic model that has the last word.
+    schema: the strict JSON Schema that is sent.
     """
 
     def __init__(self, taxonomy: Taxonomy, kind: Kind) -> None:
         self.schema: dict[str, Any] = strict_json_schema(taxonomy, kind)
         self.name = f"{kind}_label"
-        self.model = label_model(taxonomy, kind)
-        self._validator = self.model.__pydantic_validator__
+        self._taxonomy, self._kind = taxonomy, kind
+
+    @property
+    def model(self) -> type[BaseModel]:
+        """The pydantic model that has the last word."""
+        return label_model(self._taxonomy, self._kind)
+
+    @cached_property
+    def _validator(self) -> SchemaValidator:
+        # Not in __init__: the first request needs no more than the schema, and is not kept waiting for pydantic.
+        return self.model.__pydantic_validator__
 
     def fixed_tokens(self, system: str) -> int:
         """About the tokens of a request besides the record: the system message, this form, and the message marks."""
@@ -55,10 +68,8 @@ class AnswerForm:
             raise InvalidAnswer("empty_answer", "The answer was empty. Answer with the JSON object only.")
         try:
             return dict(self._validator.validate_json(text).__dict__)
-        except ValidationError as error:
-            problems = error.errors(include_url=False, include_context=False)
-        except ValueError:  # lone surrogates and the like
-            problems = [{"type": "json_invalid", "loc": (), "msg": "the text cannot be encoded"}]
+        except ValueError as error:  # pydantic's ValidationError is one
+            problems = _problems(error)
         if problems[0]["type"] == "json_invalid":
             fenced = _FENCED.search(text)
             if fenced:
@@ -71,6 +82,14 @@ class AnswerForm:
     def _with_evidence_cut(self, text: str) -> dict[str, Any]:
         raw = orjson.loads(text)
         return dict(self._validator.validate_python(raw | {"evidence": raw["evidence"][:MAX_EVIDENCE_CHARS]}).__dict__)
+
+
+def _problems(error: ValueError) -> list[Any]:
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return error.errors(include_url=False, include_context=False)
+    return [{"type": "json_invalid", "loc": (), "msg": "the text cannot be encoded"}]  # lone surrogates and the like
 
 
 def _complaint(problems: list[Any]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, TypeVar
 
 from annotator.judges import Pace, Unanswered, Usage
 from annotator.judges.faults import Fault
+
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ async def try_again(first: TryAgain, attempt: Callable[[], Awaitable[T]], pace: 
     Raises:
         Unanswered: when the tries are used up; with `usage`. What `attempt` raises besides TryAgain.
     """
+    import tenacity
+
     tries = Tries(pace)
     failed = [first]
 
