@@ -59,10 +59,10 @@ def decontaminate(
 ) -> Decontamination:
     """Look for every part of every item in every document.
 
-    A document is flagged if it shares a run of 13 words with a part, holds a part of 8 words or more as a whole, or
-    covers `threshold` of a part of 20 words or more (0.7 of one of 12 or more), words weighted by how rare they are
-    among the items. Runs are counted from seeds of 8 (short parts: 5) words outwards, over single replaced words. Parts
-    of fewer than 8 words are not looked for.
+    A document is flagged if it shares a run of 13 words with a part, holds a part of 8 words or more (a question of 5
+    or more) as a whole, or covers `threshold` of a part of 20 words or more (0.65 of one of 8 or more), words weighted
+    by how rare they are among the items. Runs are counted from seeds of 8 (parts of fewer than 64 words: 4) words
+    outwards, over single replaced words. Shorter parts are not looked for; the summary counts them.
 
     Args:
         documents: files, folders or globs; or a frame with doc_id and text.

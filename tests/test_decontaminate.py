@@ -137,19 +137,40 @@ def test_question_choices_answer_and_solution_are_looked_for_apart():
     assert parts("nothing of the kind") == []
 
 
-def test_short_items_need_to_be_there_as_a_whole():
-    """Eight to nineteen words: all or nothing, unless 13 in a row."""
+def test_short_items_need_to_be_there_nearly_as_a_whole():
+    """Eight to nineteen words: all of it, or all but a word or two; not a common beginning."""
     short = "Which river flows past both Basel and Rotterdam today?"
 
     assert hits(FILLER + short.lower(), ("quiz/1", short)) == [("quiz/1", "question", "exact")]
-    assert hits(FILLER + short.replace("Basel", "Bonn"), ("quiz/1", short)) == []
+    assert hits(FILLER + short.replace("both", "old"), ("quiz/1", short)) == [("quiz/1", "question", "coverage")]
+    assert hits(FILLER + short.replace("both Basel and Rotterdam", "old Ulm or Vienna"), ("quiz/1", short)) == []
+
+
+def test_questions_of_five_to_seven_words_are_found_as_a_whole_only():
+    """One word changed makes another question of them; answers of that length are what anybody writes."""
+    quiz = items(("quiz/1", "What does SCUBA stand for?"), target=["self contained breathing for divers"])
+
+    def found(text):
+        return decontaminate(documents({"d": FILLER + text}), quiz).hits["rule"].to_list()
+
+    assert found("- what does *scuba* stand for -") == ["exact"]
+    assert found("What does NATO stand for?") == []
+    assert found("self contained breathing for divers") == []
+
+
+def test_a_word_put_into_a_sum_does_not_hide_it():
+    """All words of a part nearly in one piece are a quotation, even if they are mere numbers."""
+    quiz = ("quiz/1", "((6 * 5 + 0 - -3) * (4 * 7 * 3 + 9)) =")
+
+    assert hits(FILLER + "6 * 5 + 0 - -3 times 4 * 7 * 3 + 9", quiz) == [("quiz/1", "question", "coverage")]
+    assert hits(FILLER + "6, 5, 0, 3, then much later 4, 7, and 3, 9", quiz) == []
 
 
 def test_items_that_say_too_little_are_counted_and_not_looked_for():
-    """Fewer than 8 words, or nothing but a counting sequence."""
+    """Fewer than 5 words, or nothing but a counting sequence."""
     found = decontaminate(
         documents({"d": FILLER + "What is 2 + 2? 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"}),
-        items(("quiz/1", "What is 2 + 2?"), ("quiz/2", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")),
+        items(("quiz/1", "What is 2?"), ("quiz/2", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")),
     )
 
     assert found.hits.height == 0
@@ -200,6 +221,30 @@ def test_one_word_in_twelve_replaced_hides_almost_nothing():
     found = sum(bool(hits(FILLER + edited(QUESTION, "words", seed), ("quiz/1", QUESTION))) for seed in range(40))
 
     assert found >= 38
+
+
+LATEX = "Let $f(x) = \\frac{3x + 2}{5}$ for real $x$. What is the value of $\\left[f^{-1}(4)\\right]^{-1} + 7$?"
+SHORT = "How many prime numbers lie strictly between 200 and 260?"
+
+
+@pytest.mark.parametrize("text", [QUESTION, LATEX, SHORT], ids=["long", "latex", "short"])
+def test_every_single_replaced_word_leaves_the_question_found(text):
+    """Wherever it stands, but for the first rare words of a short question, which make it another question."""
+    tokens = text.split()
+    changed = [" ".join([*tokens[:k], "pelican", *tokens[k + 1 :]]) for k in range(len(tokens))]
+
+    found = [bool(hits(FILLER + one + FILLER, ("quiz/1", text))) for one in changed]
+
+    assert found == [True] * len(tokens)
+
+
+def test_invisible_characters_hide_nothing():
+    """Zero-width spaces and soft hyphens inside words."""
+    marked = QUESTION.replace("breakfast", "break\u00adfast").replace("morning", "mor\u200bning")
+
+    (row,) = decontaminate(documents({"d": FILLER + marked}), items(("quiz/1", QUESTION))).hits.rows(named=True)
+
+    assert row["rule"] == "exact"
 
 
 def test_files_and_frames_give_the_same_hits(tmp_path):

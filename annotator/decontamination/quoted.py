@@ -1,61 +1,31 @@
-"""Where texts quote benchmark items: 8-word seeds, extended to weighted coverage of the item."""
+"""Where texts quote benchmark items: seeds of words, extended to weighted coverage of the item."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
+from annotator.decontamination.alignment import FIRM_RUN, LEAST_NEWS, Part, Quote, best_quote
 from annotator.decontamination.ngrams import Words, ngrams, split_words
+from annotator.decontamination.seeds import Seeds
 
-SEED_WORDS = 8
-LONG_RUN = 13  # Brown et al. (2020), appendix C: a shared run of 13 words is a collision
-SHORT_PART = 20  # parts of fewer words must be there as a whole, or nearly so from MEDIUM_PART words on
-MEDIUM_PART = 12
-LONG_PART = 32  # from here on, seeds of 8 words are enough
-SHORT_SEED_WORDS = 5  # so that one replaced word in the middle of a short part leaves a seed
-SHORT_COVERAGE = 0.7  # asked of short parts, and where no run of 8 words is shared
-SHORTEST_RUN = 3  # matched runs of fewer words are chance
-LEAST_NEWS = 6.0  # below, a run is a counting sequence, a matrix of zeros or the like, which quotes nobody
-_RARE = 3  # short seeds that more parts share are phrases of the trade ("what is the value of")
-_POSTINGS = 8  # a seed of more parts is a template; its first parts stand for all
+LONG_SEED, SHORT_SEED = 8, 4  # words; of 8 words or more with one replaced, 4 in a row remain
+LONG_PART = 64  # from here on, seeds of 8 words are enough
+LEAST_WORDS = 5  # shorter questions are things that anybody says ("What do you do?")
+LEAST_QUESTION_NEWS = 0.75  # less is a counting sequence; a sum of small numbers has more
+LEAST_WEIGHT = 0.2  # of a part, on one diagonal: below, a short seed is not followed
+WHOLE = 0.999  # likewise, of a part shorter than a long seed
+_RARE = 10  # short seeds that stand in more places are phrases of the trade ("what is the value of")
 _SOLUTIONS = ("solution", "rationale", "explanation", "reasoning", "canonical_solution")
-_FILTER_BITS = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part of an item.
-
-    name: question, choices, answer or solution. words: hashes. weight: how rare each word is among the items.
-    news: how much each word adds to those just before it (see `_news`).
-    """
-
-    item_id: str
-    name: str
-    words: np.ndarray
-    weight: np.ndarray
-    news: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """A part found in a text: words first..last of the batch, the share of its weight that is there, and the rule."""
-
-    part: Part
-    rule: str
-    coverage: float
-    first: int
-    last: int
 
 
 class ItemIndex:
     """All parts of all items, searchable.
 
     Attributes:
-        parts: those of 8 words and more that say something.
+        parts: those of 8 words and more that say something, and questions from 5 words on.
         too_short: how many parts do not; they cannot be told from chance and are not looked for.
     """
 
@@ -67,106 +37,64 @@ class ItemIndex:
         self.parts = [
             Part(item_id, name, words.hashes[low:high], weight[low:high], news[low:high])
             for (item_id, name, _), low, high in zip(named, bounds[:-1], bounds[1:], strict=True)
-            if high - low >= SEED_WORDS and news[low:high].sum() >= LEAST_NEWS
+            if _says_enough(name, news[low:high])
         ]
         self.too_short = len(named) - len(self.parts)
         self.items = len({item_id for item_id, _, _ in named})
-        short = [k for k, part in enumerate(self.parts) if MEDIUM_PART <= len(part.words) < LONG_PART]
-        self._seeds = [
-            _Seeds(self.parts, range(len(self.parts)), words=SEED_WORDS, common=len(self.parts)),
-            _Seeds(self.parts, short, words=SHORT_SEED_WORDS, common=_RARE),
-        ]
+        hashes = [part.words for part in self.parts]
+        self._begin = np.cumsum([0, *map(len, hashes)])
+        self._words = np.concatenate([*hashes, np.zeros(0, dtype=np.uint64)])
+        self._share = np.concatenate([*(part.weight / part.weight.sum() for part in self.parts), np.zeros(0)])
+        short = [k for k, part in enumerate(hashes) if len(part) < LONG_PART]
+        tiny = [k for k in short if len(hashes[k]) < LONG_SEED]
+        self._long_seeds = Seeds(hashes, range(len(hashes)), words=LONG_SEED, common=len(hashes))
+        self._short_seeds = Seeds(hashes, short, words=SHORT_SEED, common=_RARE)
+        self._tiny_seeds = Seeds(hashes, tiny, words=SHORT_SEED, common=len(hashes))
 
     def quotes(self, words: Words, *, threshold: float) -> Iterator[tuple[int, Quote]]:
         """(text, quote) for every part that some text of the batch quotes with at least `threshold` coverage."""
-        diagonals: dict[tuple[int, int], set[int]] = {}
-        for seeds in self._seeds:
-            for position, part, offset in seeds.hits(words):
-                diagonals.setdefault((int(words.text[position]), part), set()).add(position - offset)
-        bounds = np.searchsorted(words.text, np.arange(words.text[-1] + 2)) if diagonals else []
-        for (text, part), starts in sorted(diagonals.items()):
-            quote = _best(self.parts[part], words.hashes, sorted(starts), bounds[text], bounds[text + 1], threshold)
+        if not len(words):
+            return
+        bounds = np.searchsorted(words.text, np.arange(words.text[-1] + 2))
+        short_runs, long_runs = ngrams(words, SHORT_SEED), ngrams(words, LONG_SEED)
+        short = self._diagonals(words, self._short_seeds.hits(*short_runs))
+        tiny = self._diagonals(words, self._tiny_seeds.hits(*short_runs))
+        followed = [
+            self._diagonals(words, self._long_seeds.hits(*long_runs)),
+            short[self._share_on(short, words, bounds) >= LEAST_WEIGHT],
+            tiny[self._share_on(tiny, words, bounds) >= WHOLE],
+        ]
+        diagonals = np.unique(np.concatenate(followed), axis=0)
+        edges = np.flatnonzero(np.any(np.diff(diagonals[:, :2], axis=0), axis=1)) + 1
+        for rows in np.split(diagonals, edges) if len(diagonals) else ():
+            text, part = rows[0, :2].tolist()
+            low, high = int(bounds[text]), int(bounds[text + 1])
+            quote = best_quote(self.parts[part], words.hashes, rows[:, 2].tolist(), low, high, threshold)
             if quote is not None:
                 yield text, quote
 
+    @staticmethod
+    def _diagonals(words: Words, hits: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        """Rows of (text, part, start) that hold a seed, start being where the part's first word would stand."""
+        position, part, offset = hits
+        return np.unique(np.stack([words.text[position], part, position - offset], axis=1), axis=0)
 
-class _Seeds:
-    """Runs of words of some parts, each with the places where it stands; those in over `common` places are left out."""
-
-    def __init__(self, parts: Sequence[Part], chosen: Sequence[int], *, words: int, common: int) -> None:
-        self.words = words
-        lengths = np.array([len(parts[k].words) for k in chosen], dtype=np.int64)
-        hashes = np.concatenate([parts[k].words for k in chosen] or [np.zeros(0, dtype=np.uint64)])
-        owner = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-        begin = np.concatenate(([0], np.cumsum(lengths)))
-        seeds, at = ngrams(Words(hashes, owner, owner, owner), words)
-        order = np.lexsort((at, seeds))
-        keys, first, counts = np.unique(seeds[order], return_index=True, return_counts=True)
-        kept = counts <= common
-        self._keys, self._first, self._counts = keys[kept], first[kept], counts[kept]
-        self._part = np.asarray(chosen, dtype=np.int64)[owner[at[order]]] if len(order) else order
-        self._offset = at[order] - begin[owner[at[order]]]
-        self._filter = np.zeros(1 << _FILTER_BITS, dtype=bool)
-        self._filter[self._keys >> np.uint64(64 - _FILTER_BITS)] = True
-
-    def hits(self, words: Words) -> Iterator[tuple[int, int, int]]:
-        """(word of the batch, part, word of the part) where a seed stands in both."""
-        seeds, at = ngrams(words, self.words)
-        maybe = np.flatnonzero(self._filter[seeds >> np.uint64(64 - _FILTER_BITS)])
-        if not len(maybe) or not len(self._keys):
-            return
-        found = np.minimum(np.searchsorted(self._keys, seeds[maybe]), len(self._keys) - 1)
-        true = self._keys[found] == seeds[maybe]
-        for position, seed in zip(at[maybe[true]].tolist(), found[true].tolist(), strict=True):
-            low = int(self._first[seed])
-            for k in range(low, low + min(int(self._counts[seed]), _POSTINGS)):
-                yield position, int(self._part[k]), int(self._offset[k])
+    def _share_on(self, diagonals: np.ndarray, words: Words, bounds: np.ndarray) -> np.ndarray:
+        """The share of each part's weight that stands on its diagonal, scattered words included."""
+        text, part, start = diagonals.T
+        sizes = self._begin[part + 1] - self._begin[part]
+        row = np.repeat(np.arange(len(diagonals)), sizes)
+        offset = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        of_part, of_text = self._begin[part][row] + offset, start[row] + offset
+        inside = (of_text >= bounds[text][row]) & (of_text < bounds[text + 1][row])
+        same = inside & (self._words[of_part] == words.hashes[np.clip(of_text, 0, len(words) - 1)])
+        return np.bincount(row, weights=self._share[of_part] * same, minlength=len(diagonals))
 
 
-def _best(part: Part, hashes: np.ndarray, starts: list[int], low: int, high: int, threshold: float) -> Quote | None:
-    """The best alignment of a part with words low..high: diagonals that lie close together count as one place."""
-    best: Quote | None = None
-    size = len(part.words)
-    place: list[int] = []
-    for k, start in enumerate(starts):
-        place.append(start)
-        if k + 1 < len(starts) and starts[k + 1] - start <= max(size // 2, SEED_WORDS):
-            continue
-        quote = _aligned(part, hashes, place, low, high, threshold)
-        if quote is not None and (best is None or quote.coverage > best.coverage):
-            best = quote
-        place = []
-    return best
-
-
-def _aligned(part: Part, hashes: np.ndarray, place: list[int], low: int, high: int, threshold: float) -> Quote | None:
-    size = len(part.words)
-    covered = np.zeros(size, dtype=bool)
-    longest, seeded, first, last = 0, False, high, low
-    for start in place:
-        begin, end = max(start, low), min(start + size, high)
-        same = np.zeros(size, dtype=bool)
-        same[begin - start : end - start] = hashes[begin:end] == part.words[begin - start : end - start]
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], same.view(np.int8), [0]))))
-        for run_first, run_end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            if run_end - run_first >= SHORTEST_RUN:
-                covered[run_first:run_end] = True
-                seeded |= run_end - run_first >= SEED_WORDS
-                if part.news[run_first:run_end].sum() >= LEAST_NEWS:
-                    longest = max(longest, run_end - run_first)
-                first, last = min(first, start + run_first), max(last, start + run_end - 1)
-    coverage = float(part.weight[covered].sum() / part.weight.sum())
-    if part.news[covered].sum() < LEAST_NEWS:
-        return None
-    if longest == size:
-        rule = "exact"
-    elif longest >= LONG_RUN:
-        rule = "13_gram"
-    elif size >= MEDIUM_PART and coverage >= (threshold if size >= SHORT_PART and seeded else SHORT_COVERAGE):
-        rule = "coverage"
-    else:
-        return None
-    return Quote(part, rule, round(coverage, 6), int(first), int(last))
+def _says_enough(name: str, news: np.ndarray) -> bool:
+    if name == "question" and len(news) >= LEAST_WORDS and news.sum() >= LEAST_QUESTION_NEWS:
+        return True
+    return len(news) >= FIRM_RUN and bool(news.sum() >= LEAST_NEWS)
 
 
 def _parts(items: pl.DataFrame) -> Iterator[tuple[str, str, str]]:
