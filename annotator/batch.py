@@ -58,6 +58,7 @@ def submit(
     cache_dir: str | Path = "cache",
     columns: Mapping[str, str] = {},
     max_input_tokens: int | None = None,
+    chunks: int | None = None,
 ) -> list[Entry]:
     """Submit everything that neither the cache nor a batch of this ledger answers; all batches of the ledger.
 
@@ -70,7 +71,8 @@ def submit(
     write_probe(folder)
     entries = _load(folder, judge)
     waiting = {line_key for entry in entries if not entry.collected for line_key in _keys(folder / entry.requests)}
-    planned = _plan(folder, len(entries), request_lines(inputs, judge, cache_dir, columns, max_input_tokens, waiting))
+    lines = request_lines(inputs, judge, cache_dir, columns, max_input_tokens, chunks, waiting)
+    planned = _plan(folder, len(entries), lines)
     entries += planned
     _save(folder, judge, entries)
     with _client(judge) as client:
@@ -103,6 +105,7 @@ def collect(
     cache_dir: str | Path = "cache",
     columns: Mapping[str, str] = {},
     max_input_tokens: int | None = None,
+    chunks: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Collected, LabelSummary]:
     """Fetch the answers of all ended batches, completed or not, and write the label table; nothing is asked for.
@@ -132,6 +135,7 @@ def collect(
         cache_dir=cache_dir,
         columns=columns,
         max_input_tokens=max_input_tokens,
+        chunks=chunks,
         progress=progress,
     )
     return collected, summary

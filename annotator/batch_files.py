@@ -7,9 +7,10 @@ cache as those asked for one by one: then `label` has nothing left to ask.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ from annotator.judges.answers import InvalidAnswer
 from annotator.judges.cache import Answer, AnswerCache
 from annotator.judges.chat import ChatJudge
 from annotator.judges.faults import redact, status_fault
+from annotator.judges.wire import Wire
 from annotator.label import label
-from annotator.labelling.rows import make_window
+from annotator.labelling.chunking import asked_window, check_chunks
 from annotator.labelling.tally import LabelSummary, Progress
 from annotator.readers import SeenIds, find_shards, read_records
 from annotator.tables import write_whole
 
 _ROWS = 1024
 _STORED_AT_ONCE = 1000
+_OWN_TEMPERATURE = re.compile(r"(?:o\d|gpt-5(?!-chat))")  # they refuse every temperature but the default
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ def to_file(
     cache_dir: str | Path = "cache",
     columns: Mapping[str, str] = {},
     max_input_tokens: int | None = None,
+    chunks: int | None = None,
 ) -> int:
     """Write the requests that the cache does not answer as one JSONL file, whole; how many they are.
 
@@ -66,7 +70,7 @@ def to_file(
     def fill(temporary: Path) -> None:
         nonlocal count
         with temporary.open("wb") as opened:
-            for line in request_lines(inputs, judge, cache_dir, columns, max_input_tokens):
+            for line in request_lines(inputs, judge, cache_dir, columns, max_input_tokens, chunks):
                 opened.write(line)
                 count += 1
 
@@ -83,6 +87,7 @@ def from_file(
     cache_dir: str | Path = "cache",
     columns: Mapping[str, str] = {},
     max_input_tokens: int | None = None,
+    chunks: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Collected, LabelSummary]:
     """Read result files (output and error files, in any order) into the cache, and write the label table.
@@ -101,6 +106,7 @@ def from_file(
         cache_dir=cache_dir,
         columns=columns,
         max_input_tokens=max_input_tokens,
+        chunks=chunks,
         progress=progress,
     )
     return collected, summary
@@ -112,10 +118,12 @@ def request_lines(
     cache_dir: str | Path,
     columns: Mapping[str, str],
     max_input_tokens: int | None,
+    chunks: int | None,
     waiting: set[str] | None = None,
 ) -> Iterator[bytes]:
     """The lines of all requests that neither the cache nor a file holds; `waiting` are the keys in other files."""
-    identity = fingerprint(judge.identity)
+    check_chunks(chunks, max_input_tokens, judge)
+    identity, wire = fingerprint(judge.identity), batch_wire(judge)
     cache = AnswerCache(cache_dir)
     written = set(waiting or ())
     seen = SeenIds()
@@ -123,15 +131,33 @@ def request_lines(
         for shard in find_shards(inputs):
             batches = read_records(shard, kind=judge.kind, columns=columns, batch_rows=_ROWS, seen=seen)
             for index, batch in enumerate(batches):
-                window = make_window(
-                    shard, index, batch, identity, message=judge.prompt.user, max_input_tokens=max_input_tokens
+                window = asked_window(
+                    shard,
+                    index,
+                    batch,
+                    identity,
+                    message=judge.prompt.user,
+                    max_input_tokens=max_input_tokens,
+                    chunks=chunks,
                 )
                 for key, text, answer in zip(window.keys, window.texts, cache.get_many(window.keys), strict=True):
                     if answer is None and key not in written:
                         written.add(key)
-                        yield request_line(key, judge.wire.body(judge.prompt.user(text)))
+                        yield request_line(key, wire.body(judge.prompt.user(text)))
     finally:
         cache.close()
+
+
+def batch_wire(judge: ChatJudge) -> Wire:
+    """How the requests of a batch are written: as the judge would ask online, as far as that is known beforehand.
+
+    What an online run of the same judge has learnt of the endpoint (see `Manner`) holds here too. Without one, OpenAI's
+    reasoning models are sent no temperature: online a refusal costs a moment, but here it would cost the whole batch.
+    """
+    manner = judge.wire.manner
+    if _OWN_TEMPERATURE.match(judge.model):
+        manner = replace(manner, dropped=manner.dropped | {"temperature"})
+    return Wire(manner, model=judge.model, system=judge.prompt.system, form=judge.form, sampling=judge.sampling)
 
 
 def request_line(key: str, body: bytes) -> bytes:

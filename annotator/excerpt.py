@@ -50,6 +50,32 @@ def excerpt(text: str, max_tokens: int) -> tuple[str, bool]:
     return _GAP.join(window.strip() for window in windows if window.strip()), True
 
 
+def consecutive(text: str, max_tokens: int, most: int) -> tuple[list[str], bool]:
+    """(chunks of a text within `max_tokens` each, in order; whether some of the text is in none of them).
+
+    One chunk if the text is short enough; else as few as hold all of it, cut where `excerpt` would cut; and if that
+    takes more than `most`, so many of them: the first begins with the text, the last ends with it, and the others are
+    spread evenly between. The same text is always cut in the same way.
+    """
+    if token_estimate(text) <= max_tokens:
+        return [text], False
+    room = max(48, int(max_tokens * _BYTES_PER_TOKEN * len(text) / len(text.encode("utf-8", "replace"))))
+    borders = [0]
+    while len(text) - borders[-1] > room and len(borders) <= most:
+        borders.append(_cut_before(text, borders[-1] + room, borders[-1]))
+    complete = len(borders) <= most
+    if complete:
+        spans = list(zip(borders, [*borders[1:], len(text)], strict=True))
+    else:
+        spans = [(0, _cut_before(text, room, 0))]
+        for number in range(1, most - 1):
+            start = max(spans[-1][1], _cut_after(text, number * (len(text) - room) // (most - 1), len(text) - room))
+            spans.append((start, _cut_before(text, start + room, start)))
+        spans.append((max(spans[-1][1], _cut_after(text, len(text) - room, len(text))), len(text)))
+    chunks = [text[start:end].strip() for start, end in spans]
+    return [chunk for chunk in chunks if chunk], not complete
+
+
 def _cut_before(text: str, limit: int, start: int) -> int:
     """The last good place to end a window that begins at `start`, not after `limit` and not in its first half."""
     earliest = start + (limit - start) // 2

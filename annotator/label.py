@@ -19,6 +19,7 @@ from annotator.judges import Judge, StudentJudge
 from annotator.judges.cascade import CascadeJudge
 from annotator.labelling.asking import Asking
 from annotator.labelling.cascading import division_note, settle_sure
+from annotator.labelling.chunking import asked_window, check_chunks
 from annotator.labelling.estimate import Estimate, estimate
 from annotator.labelling.parts import Part, Parts, failed_path_of
 from annotator.labelling.predicting import Plan, ids_of, predict_in_processes, predict_shard
@@ -31,7 +32,6 @@ from annotator.labelling.rows import (
     content_digest,
     dead_letters,
     labels_frame,
-    make_window,
     only_records,
 )
 from annotator.labelling.tally import LabelSummary, Progress, ShardCounts, Tally, progress_of, resume
@@ -58,6 +58,7 @@ def label(
     columns: Mapping[str, str] = {},
     processes: int = 1,
     max_input_tokens: int | None = None,
+    chunks: int | None = None,
     retry_failed: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> LabelSummary:
@@ -73,6 +74,8 @@ def label(
         columns: canonical column name -> the input's own name.
         processes: for students, how many shards are labelled at once.
         max_input_tokens: longer records are cut to head, middle and tail (see `excerpt`) and marked `truncated`.
+        chunks: longer records are asked about in at most so many chunks of `max_input_tokens` instead, which are merged
+            (see `merge_chunks`); `truncated` then means that even they do not hold all of it.
         retry_failed: take up exactly the failed rows of an existing `out`; for a folder, the shards that have some.
         progress: called a few times a second.
 
@@ -86,7 +89,7 @@ def label(
         ServiceFailure: the judge cannot be used.
     """
     out, shards = _named(out), filled_shards(inputs)
-    run = _Run(judge, out, budget or Budget(), columns, max_input_tokens, progress)
+    run = _Run(judge, out, budget or Budget(), columns, max_input_tokens, chunks, progress)
     if not retry_failed:
         return run.label(shards, cache_dir, processes)
     if out.is_dir():
@@ -123,10 +126,12 @@ class _Run:
         budget: Budget,
         columns: Mapping[str, str],
         max_input_tokens: int | None,
+        chunks: int | None,
         progress: Callable[[Progress], None] | None,
     ) -> None:
+        check_chunks(chunks, max_input_tokens, judge)
         self.judge, self.out, self.budget, self.columns, self.progress = judge, out, budget, columns, progress
-        self.max_input_tokens = max_input_tokens
+        self.max_input_tokens, self.chunks = max_input_tokens, chunks
         self.identity = fingerprint(judge.identity)
         prompt = None if isinstance(judge, StudentJudge) else judge.prompt
         self.price = None if isinstance(judge, StudentJudge) else price_of(judge.model)
@@ -146,6 +151,7 @@ class _Run:
             "taxonomy": judge.taxonomy.fingerprint,
             "prompt": prompt.fingerprint if prompt else None,
             "max_input_tokens": max_input_tokens,
+            **({"chunks": chunks} if chunks else {}),
         }
         self.only: frozenset[str] | None = None
         self.redo_failed = False
@@ -212,13 +218,14 @@ class _Run:
             for batch in read_records(
                 part.shard, kind=judge.kind, columns=self.columns, batch_rows=_ASKED_ROWS, seen=seen
             ):
-                window = make_window(
+                window = asked_window(
                     part.shard,
                     pieces,
                     only_records(batch, self.only),
                     self.request_identity,
                     message=judge.prompt.user,
                     max_input_tokens=self.max_input_tokens,
+                    chunks=self.chunks,
                 )
                 if isinstance(judge, CascadeJudge):
                     settle_sure(window, judge)
@@ -229,6 +236,7 @@ class _Run:
 
     def _finish(self, window: Window) -> None:
         part, counts = self.open_parts[window.shard.name]
+        window = window.records or window
         for outcome in window.outcomes:
             if isinstance(outcome, Labelled):
                 counts.labelled += 1

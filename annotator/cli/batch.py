@@ -56,7 +56,7 @@ def submit_(
     from annotator import batch
 
     judge = _chat_judge(options)
-    cutting = {"columns": columns, "max_input_tokens": options["max_input_tokens"], "cache_dir": options["cache_dir"]}
+    cutting = {"columns": columns} | {name: options[name] for name in ("max_input_tokens", "chunks", "cache_dir")}
     if to_file:
         count = batch.to_file(inputs, to_file, judge=judge, **cutting)
         emit({"requests": count, "file": to_file}, as_json=as_json, quiet=quiet,
@@ -98,6 +98,7 @@ def collect_(
         "cache_dir": options["cache_dir"],
         "columns": columns,
         "max_input_tokens": options["max_input_tokens"],
+        "chunks": options["chunks"],
         "progress": lambda now: line.update(now.done, now.total, progress_note(now)),
     }
     if files:

@@ -26,6 +26,9 @@ _OPTIONS = (
                  help="Sampling temperature of the judge. [default: 0; with --votes 0.7]"),
     click.option("--max-output-tokens", default=1024, show_default=True, type=click.IntRange(16), help="Per answer."),
     click.option("--max-input-tokens", type=click.IntRange(64), help="Cut longer records to head, middle and tail."),
+    click.option("--chunks", type=click.IntRange(2), metavar="N",
+                 help="Ask about longer records in up to N chunks of --max-input-tokens instead, and merge: the value "
+                 "of the longest share of the text, operations of at least half of it, the weighted median of grades."),
     click.option("--strategy", default="auto", show_default=True,
                  type=click.Choice(["auto", "json_schema", "tools", "json_object"]),
                  help="How the judge is held to the schema."),

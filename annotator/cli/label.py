@@ -65,7 +65,7 @@ def command(
     """
     limits = {name: options[name] for name in ("concurrency", "rpm", "tpm", "timeout_s")}
     judge = chosen_judge(options, **limits)
-    cutting = {"columns": columns, "max_input_tokens": options["max_input_tokens"]}
+    cutting = {"columns": columns, "max_input_tokens": options["max_input_tokens"], "chunks": options["chunks"]}
     with stdin_as_file(inputs) as paths:
         if dry_run:
             from annotator.label import estimate

@@ -18,6 +18,7 @@ from annotator.budget import Budget, Price
 from annotator.errors import ServiceFailure, StoppedEarly
 from annotator.judges import Judge, Reply, Request, Unanswered, Usage
 from annotator.judges.cache import Answer, AnswerCache
+from annotator.labelling.chunking import record_outcome
 from annotator.labelling.rows import Failure, Labelled, Window
 from annotator.labelling.spending import Spending
 from annotator.labelling.tally import Tally
@@ -284,15 +285,9 @@ class Asking:
     def _settle(self, window: Window, place: int, outcome: Labelled | Failure) -> None:
         window.outcomes[place] = outcome
         window.missing -= 1
-        tally = self._tally
-        tally.records += 1
-        if isinstance(outcome, Labelled):
-            tally.labelled += 1
-            tally.cached += outcome.cached
-            tally.models[outcome.answer.model] += 1
-        else:
-            tally.failed += 1
-            tally.failures[outcome.reason] += 1
+        settled = record_outcome(window, place, self._judge.taxonomy)
+        if settled is not None:
+            self._tally.count(settled)
         if window.missing == 0:
             self._write(window)
 

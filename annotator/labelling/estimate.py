@@ -16,7 +16,8 @@ from annotator.judges import Judge, StudentJudge, Usage
 from annotator.judges.answers import AnswerForm
 from annotator.judges.cascade import CascadeJudge
 from annotator.labelling.cascading import Foresight
-from annotator.labelling.rows import Window, make_window
+from annotator.labelling.chunking import asked_window, check_chunks
+from annotator.labelling.rows import Window
 from annotator.labelling.spending import votes_of
 from annotator.labelling.token_count import token_count
 from annotator.readers import Batch, SeenIds, Shard, read_records
@@ -37,8 +38,9 @@ _SHORTEST_PREFIX, _PREFIX_STEP = 1024, 128  # tokens: what OpenAI's prompt cache
 class Estimate:
     """What a run would do. records = cached + to_ask + repeated; bad rows are no records.
 
-    repeated: records whose very text is asked for already. input_tokens, output_tokens: of what would be sent, the
-    schema of the answer among it; measured on what the cache holds of this judge, where it holds some.
+    repeated: records whose very text is asked for already. With `chunks`, these three count chunks.
+    input_tokens, output_tokens: of what would be sent, the schema of the answer among it; measured on what the cache
+    holds of this judge, where it holds some.
     cost_usd: without any discount for the provider's prompt cache, so at most; None when no price is known.
     cost_with_prompt_cache_usd: if the provider serves the instructions, which all requests begin with, from its cache
     for all but the first, at its discount.
@@ -73,6 +75,7 @@ def estimate(
     cache_dir: str | Path | None = "cache",
     columns: Mapping[str, str] = {},
     max_input_tokens: int | None = None,
+    chunks: int | None = None,
 ) -> Estimate:
     """Read the records, look into the cache, and add up tokens; the arguments are those of `label`.
 
@@ -81,12 +84,13 @@ def estimate(
     """
     from annotator.judges.cache import AnswerCache
 
+    check_chunks(chunks, max_input_tokens, judge)
     asked = judge.asked if isinstance(judge, CascadeJudge) else judge
     message = None if isinstance(asked, StudentJudge) else asked.prompt.user
     records = _records(inputs, judge.kind, columns)
     identity = fingerprint(asked.identity)
     windows = (
-        make_window(shard, index, batch, identity, message=message, max_input_tokens=max_input_tokens)
+        asked_window(shard, index, batch, identity, message=message, max_input_tokens=max_input_tokens, chunks=chunks)
         for shard, index, batch in records
     )
     if isinstance(judge, StudentJudge):
@@ -143,7 +147,7 @@ class _Forecast:
 
     def look_at(self, window: Window) -> None:
         """Add the records of a window."""
-        self._records += len(window.ids)
+        self._records += len((window.records or window).ids)
         self._bad += len(window.bad)
         if self._foresight is None:
             self._count(window, range(len(window.ids)), self._all)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -70,6 +70,8 @@ class Window:
 
     Per record: ids, rows (0-based in the shard), texts (as judged), truncated, keys (fingerprints of the requests) and
     outcomes (None until known). missing: how many are not known. bad: rows of the shard that are no records.
+    records: when records are asked about in chunks, one place stands for one chunk; then this is the window of the
+    records, and owners says of each chunk whose it is.
     """
 
     index: int
@@ -82,6 +84,8 @@ class Window:
     bad: list[BadRow]
     outcomes: list[Labelled | Failure | None]
     missing: int
+    records: Window | None = None
+    owners: list[int] = field(default_factory=list)
 
 
 def make_window(

@@ -11,6 +11,7 @@ from typing import Any
 
 from annotator.budget import Price
 from annotator.judges import Usage
+from annotator.labelling.rows import Failure, Labelled
 
 
 @dataclass(slots=True)
@@ -30,6 +31,17 @@ class Tally:
     models: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+
+    def count(self, outcome: Labelled | Failure) -> None:
+        """Add a record whose outcome is known."""
+        self.records += 1
+        if isinstance(outcome, Labelled):
+            self.labelled += 1
+            self.cached += outcome.cached
+            self.models[outcome.answer.model] += 1
+        else:
+            self.failed += 1
+            self.failures[outcome.reason] += 1
 
 
 @dataclass(slots=True)
