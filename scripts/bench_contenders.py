@@ -24,14 +24,16 @@ def _timed(work: Callable[[], Any]) -> tuple[float, float]:
 
 def annotator(task: dict[str, Any]) -> tuple[float, float]:
     """Everything on: validation, cache on disk, retries, adaptive concurrency, progress, label table."""
-    import openai  # noqa: F401  imported before the clock starts, as for the others
+    import tenacity  # noqa: F401  imported before the clock starts, as for the others
 
     from annotator.judges import Pace, open_judge
     from annotator.label import label
     from annotator.prompts import load_prompt
+    from annotator.schema import label_model
     from annotator.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy()
+    label_model(taxonomy, "item")  # builds the validator, and imports pydantic for it
     judge = open_judge(
         "openai:test-model",
         kind="item",
