@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import polars as pl
@@ -17,38 +17,71 @@ from annotator.errors import BadInput
 
 Floats = NDArray[np.float64]
 
-_METRIC = re.compile(r"mean|pass([@^])(\d+)")
+_METRIC = re.compile(r"(mean)|(?:(pass[@^]|maj@|g-pass@)([1-9]\d*))(?::(0?\.\d+|1(?:\.0+)?))?")
 
 
 def item_scores(samples: pl.DataFrame, *, metric: str = "mean") -> pl.DataFrame:
     """One row an item, in `item_id` order, with the score of its samples.
 
     Args:
-        samples: item_id, score (0..1), one row a model output, of one run.
-        metric: "mean", "pass@k" (solved by at least one of k) or "pass^k" (by all of k), with k a number.
-            For the last two a sample is correct when its score is 1.
+        samples: item_id, score (0..1), one row a model output, of one run; parsed_answer for maj@k.
+        metric: "mean", "pass@k" (solved by at least one of k), "pass^k" (by all of k), "g-pass@k:t" (by at least a
+            share t of k, as in g-pass@8:0.5) or "maj@k" (by the most frequent answer of k), with k a number.
+            For all but the mean a sample is correct when its score is 1.
 
     Returns:
         item_id str, score f64 (NaN where an item has fewer than k samples), samples i64, correct i64.
 
     Raises:
-        BadInput: unknown metric, or a score outside 0..1.
+        BadInput: unknown metric, a score outside 0..1, or maj@k without answers.
     """
-    parsed = _METRIC.fullmatch(metric)
-    if not parsed or parsed[2] == "0":
-        raise BadInput(f"metric {metric!r} is not known", remedy="Use mean, pass@K or pass^K, for example pass@8.")
+    kind, k, tau = _parsed(metric)
     check_scores(samples)
     item_ids, score, starts, counts = sorted_groups(samples.select("item_id", pl.col("score").cast(pl.Float64)))
     correct = np.add.reduceat((score >= 1.0).astype(np.int64), starts) if len(starts) else counts
-    if metric == "mean":
+    if kind == "mean":
         values = np.add.reduceat(score, starts) / counts if len(starts) else score
+    elif kind == "maj@":
+        values = _majorities(samples, k)
     else:
-        one = pass_at_k if parsed[1] == "@" else pass_all_k
-        values = [one(n, c, int(parsed[2])) for n, c in zip(counts.tolist(), correct.tolist())]
+        one = {"pass@": pass_at_k, "pass^": pass_all_k, "g-pass@": partial(g_pass_at_k, tau=tau)}[kind]
+        values = [one(n, c, k) for n, c in zip(counts.tolist(), correct.tolist())]
     return pl.DataFrame(
         {"item_id": item_ids, "score": values, "samples": counts, "correct": correct},
         schema={"item_id": pl.String, "score": pl.Float64, "samples": pl.Int64, "correct": pl.Int64},
     )
+
+
+def _parsed(metric: str) -> tuple[str, int, float]:
+    found = _METRIC.fullmatch(metric)
+    if not found or (found[4] is not None) != (found[2] == "g-pass@"):
+        remedy = "Use mean, pass@K, pass^K, g-pass@K:SHARE or maj@K, for example pass@8 or g-pass@8:0.5."
+        raise BadInput(f"metric {metric!r} is not known", remedy=remedy)
+    return found[1] or found[2], int(found[3] or 1), float(found[4] or 1)
+
+
+def pass_k(metric: str) -> int | None:
+    """The k of "pass@k"; None for every other metric.
+
+    >>> pass_k("pass@8"), pass_k("mean")
+    (8, None)
+    """
+    kind, k, _ = _parsed(metric)
+    return k if kind == "pass@" else None
+
+
+def _majorities(samples: pl.DataFrame, k: int) -> list[float]:
+    """maj@k of each item, in the order of their ids. All answers scored right count as one answer."""
+    if "parsed_answer" not in samples.columns:
+        remedy = "Map the extracted answers to parsed_answer, or use a metric that needs scores alone."
+        raise BadInput("maj@k needs the answer of every output", where="samples", remedy=remedy)
+    right = "right"
+    voted = pl.when(pl.col("score") >= 1.0).then(pl.lit(right)).otherwise(pl.lit("answer ") + pl.col("parsed_answer"))
+    ordered = samples.select("item_id", voted.alias("answer")).sort("item_id", "answer")
+    answers: dict[str, list[str | None]] = {}
+    for item_id, answer in ordered.iter_rows():
+        answers.setdefault(item_id, []).append(answer)
+    return [maj_at_k(given, right, k) for given in answers.values()]
 
 
 def sorted_groups(frame: pl.DataFrame) -> tuple[pl.Series, Floats, NDArray[np.int64], NDArray[np.int64]]:

@@ -11,10 +11,12 @@ import numpy as np
 import polars as pl
 
 from annotator.errors import BadInput
+from annotator.scores import pass_k
 from annotator.slicing.all_over import ALL_OVER_SHARE, losing_operations, worse_all_over
 from annotator.slicing.by_column import column_table
 from annotator.slicing.described import Described, Trust
 from annotator.slicing.explain_away import Explained, Terms, explain_away
+from annotator.slicing.guessing import guess_floors
 from annotator.slicing.label_noise import label_fragility, rates
 from annotator.slicing.lattice import Lattice, build_lattice
 from annotator.slicing.outcomes import Outcomes, outcomes
@@ -78,7 +80,8 @@ def find_slices(
         samples: outputs of the run; several per item are averaged first.
         reference: outputs of an earlier or another run, to find what got worse. Without it see `outcomes`.
         other_runs: outputs of at least three other runs, to tell "weak" from "hard for all" without a reference.
-        metric: "mean", "pass@k" or "pass^k".
+        metric: "mean", "pass@k", "pass^k", "g-pass@k:t" or "maj@k" (`item_scores`). With pass@k, and texts and targets
+            to score again, `guess_floor` says what luck alone would reach.
         threshold: target score in 0..1, if the question is absolute.
         min_items: fewest items in and outside a slice. None: what a loss of 50 points needs to be found with power .8.
         min_deficit: smallest mean deficit to report.
@@ -120,7 +123,9 @@ def find_slices(
     else:
         bootstraps = _bootstraps(lattice, found) if bootstraps is None else bootstraps
         trust = _trust(joined, d, lattice, terms, found, bootstraps, agreement)
-    described = Described(joined, lattice, found, share)
+    k = pass_k(metric)
+    floors = None if k is None else guess_floors(items, samples, joined.frame["item_id"].to_list(), k)
+    described = Described(joined, lattice, found, share, floors)
     table = described.accepted(trust)
     if progress:
         progress(table.height)

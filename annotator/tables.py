@@ -51,6 +51,7 @@ SLICES = {
     "score": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
+    "guess_floor": pl.Float64,
     "reference_score": pl.Float64,
     "deficit": pl.Float64,
     "deficit_shrunk": pl.Float64,

@@ -1,13 +1,17 @@
 """Planted weaknesses are found under their own names, nothing else is, and the table never depends on row order."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from annotator.cli import application
 from annotator.errors import BadInput
 from annotator.slices import find_slices
 from annotator.slicing.lattice import Conjunction, build_lattice
-from annotator.tables import SLICES
+from annotator.tables import LABELS, SLICES, write_table
 
 BACKGROUNDS = ("math.algebra", "math.number_theory", "everyday.social")
 OPERATIONS = ("arithmetic", "deduction", "recall", "comparison", "counting_enumeration", "temporal_reasoning")
@@ -248,3 +252,162 @@ def test_an_item_lies_in_every_combination_of_its_labels():
         ("output_constraint", "boolean"),
     }
     assert {conjunction.slice_id for conjunction in lattice.conjunctions} == {"op=comparison", "op=arithmetic"}
+
+
+def lattice_benchmark(weak, *, items=1500, seed=3):
+    """Items of two operations, backgrounds and constraints in equal shares; `weak` says which lose half their rate."""
+    generator = np.random.default_rng(seed)
+    ids = [f"item-{number:04d}" for number in range(items)]
+    labels = pl.DataFrame(
+        {
+            "record_id": ids,
+            "status": "ok",
+            "background_condition": generator.choice(
+                ["math.algebra", "formal.logic", "everyday.social"], items
+            ).tolist(),
+            "task_type": "decide",
+            "solving_operation": [[generator.choice(OPERATIONS)] for _ in ids],
+            "output_constraint": generator.choice(["number", "boolean", "list"], items).tolist(),
+        }
+    )
+    hit = np.array([weak(row) for row in labels.to_dicts()])
+    runs = {}
+    for run, rate in (("candidate", np.where(hit, 0.4, 0.8)), ("reference", np.full(items, 0.8))):
+        score = (generator.random((items, 4)) < rate[:, None]).astype(float).ravel()
+        columns = {"item_id": np.repeat(ids, 4), "run": run, "sample_index": np.tile(np.arange(4), items)}
+        runs[run] = pl.DataFrame(columns | {"score": score})
+    return pl.DataFrame({"item_id": ids}), labels, runs["candidate"], runs["reference"]
+
+
+def test_a_loss_in_two_parts_of_an_operation_is_not_blamed_on_the_whole_of_it():
+    """Deduction fails for numbers and booleans, not for lists: two slices, and neither is "deduction"."""
+    items, labels, candidate, reference = lattice_benchmark(
+        lambda row: row["solving_operation"] == ["deduction"] and row["output_constraint"] != "list"
+    )
+
+    found = find_slices(items, labels, candidate, reference=reference)
+
+    assert sorted(found.table["slice_id"]) == ["op=deduction&out=boolean", "op=deduction&out=number"]
+
+
+def test_a_loss_in_a_whole_operation_is_not_cut_into_parts():
+    """Deduction fails whatever it is about: one slice."""
+    items, labels, candidate, reference = lattice_benchmark(lambda row: row["solving_operation"] == ["deduction"])
+
+    found = find_slices(items, labels, candidate, reference=reference)
+
+    assert found.table["slice_id"].to_list() == ["op=deduction"]
+
+
+def agreement_of(precision):
+    """What `annotator agree` says of a judge whose every label is right with this probability."""
+    values = {
+        "background_condition": BACKGROUNDS,
+        "task_type": ("calculate", "decide"),
+        "solving_operation": OPERATIONS,
+        "output_constraint": ("number", "boolean"),
+    }
+    rows = {
+        axis: [{"value": value, "predicted": 50, "precision": precision} for value in listed]
+        for axis, listed in values.items()
+    }
+    return {"axes": {axis: {"agreement": precision, "values": rows[axis], "confusions": []} for axis in values}}
+
+
+def test_a_slice_is_fragile_if_the_judge_errs_often():
+    """With perfect labels no verdict falls; with labels that are wrong as often as right nearly every one does."""
+    items, labels, outputs = benchmark(weak=0.5)
+
+    def fragility(agreement):
+        found = find_slices(
+            items, labels, outputs["candidate"], reference=outputs["reference"], agreement=agreement, bootstraps=1
+        )
+        return found.table["label_fragility"][0], found.summary
+
+    perfect, told = fragility(agreement_of(1.0))
+    assert perfect == 0.0
+    assert told["label_error"]["task_type"] == 0.0
+    assert told["label_error_from"] == "agreement"
+    poor, told = fragility(agreement_of(0.5))
+    assert poor > 0.4
+    assert "would not pass in more than 40 %" in told["note"]
+    usual, told = fragility(None)
+    assert 0.0 <= usual < poor
+    assert told["label_error_from"] == "assumed"
+
+
+def test_pass_at_k_stands_beside_what_guessing_would_reach():
+    """Outputs spread over ten answers, all of which are some item's gold: the floor is high, and it is said."""
+    items, labels, outputs = benchmark(100, weak=0.9)
+    items = items.with_columns(target=pl.Series([str(number % 10) for number in range(100)]))
+    spread = pl.Series([f"The answer is {number % 10}." for number in range(400)])
+    outputs = {run: frame.with_columns(response=spread) for run, frame in outputs.items()}
+
+    at_four = find_slices(items, labels, outputs["candidate"], reference=outputs["reference"], metric="pass@4")
+    mean = find_slices(items, labels, outputs["candidate"], reference=outputs["reference"])
+
+    assert at_four.summary["guess_floor"] == pytest.approx(0.4, abs=0.05)
+    assert at_four.candidates["guess_floor"].null_count() == 0
+    assert mean.summary["guess_floor"] is None
+
+
+def whole(labels):
+    """The labels with all columns that `annotator label` writes."""
+    missing = [name for name in LABELS if name not in labels.columns]
+    columns = [pl.lit(None, dtype=LABELS[name]).alias(name) for name in missing]
+    return labels.with_columns(columns).with_columns(kind=pl.lit("item"), taxonomy_version=pl.lit("1"))
+
+
+def written(folder, **frames):
+    """The frames as files, by name."""
+    for name, frame in frames.items():
+        write_table(frame, folder / f"{name}.parquet")
+    return {name: str(folder / f"{name}.parquet") for name in frames}
+
+
+def test_the_command_answers_with_other_models_columns_and_known_label_errors(tmp_path):
+    """One command: three unnamed runs as the difficulty model, two columns tabled, label errors from a file."""
+    items, labels, outputs = benchmark(300, weak=0.8, runs=("candidate", "m1", "m2", "m3"))
+    items = items.with_columns(input=pl.lit("text"), language=pl.Series(["en", "de"] * 150))
+    paths = written(
+        tmp_path, items=items, labels=whole(labels), **{run: frame.drop("run") for run, frame in outputs.items()}
+    )
+    (tmp_path / "agreement.json").write_text(json.dumps(agreement_of(0.95)))
+
+    command = ["slices", "--items", paths["items"], "--labels", paths["labels"], "--samples", paths["candidate"]]
+    others = [part for run in ("m1", "m2", "m3") for part in ("--other-samples", paths[run])]
+    rest = ["--by", "level,language", "--agreement", str(tmp_path / "agreement.json"), "--json"]
+    shown = CliRunner().invoke(application, [*command, *others, *rest, "-o", str(tmp_path / "slices.parquet")])
+
+    assert shown.exit_code == 0, shown.output
+    summary = json.loads(shown.stdout)
+    assert summary["question"] == "worse_than_expected"
+    assert summary["label_error"]["task_type"] == pytest.approx(0.05)
+    by_column = pl.read_parquet(tmp_path / "slices_by_column.parquet")
+    assert by_column["column"].unique().sort().to_list() == ["language", "level"]
+
+
+def test_two_questions_at_once_are_refused(tmp_path):
+    """A threshold beside a reference would be ignored; so it is refused."""
+    command = ["slices", "--items", "i", "--labels", "l", "--samples", "s", "-o", str(tmp_path / "out.parquet")]
+
+    shown = CliRunner().invoke(application, [*command, "--reference-samples", "r", "--threshold", "0.5"])
+
+    assert isinstance(shown.exception, BadInput)
+    assert "--reference-samples and --threshold ask different questions" in str(shown.exception)
+
+
+def test_a_file_that_is_no_agreement_is_refused(tmp_path):
+    """The message names the command that writes one."""
+    items, labels, outputs = benchmark(50)
+    paths = written(
+        tmp_path, items=items.with_columns(input=pl.lit("text")), labels=whole(labels), run=outputs["candidate"]
+    )
+    (tmp_path / "agreement.json").write_text("[]")
+    command = ["slices", "--items", paths["items"], "--labels", paths["labels"], "--samples", paths["run"]]
+    more = ["--agreement", str(tmp_path / "agreement.json"), "-o", str(tmp_path / "out.parquet")]
+
+    shown = CliRunner().invoke(application, [*command, *more])
+
+    assert isinstance(shown.exception, BadInput)
+    assert "annotator agree" in str(shown.exception)

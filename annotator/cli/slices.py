@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from annotator.cli.common import ProgressLine, column_option, columns_of, emit, keep_inputs, output_options, print_table
+from annotator.errors import BadInput
 
 
 @click.command("slices")
@@ -15,27 +17,33 @@ from annotator.cli.common import ProgressLine, column_option, columns_of, emit, 
 @click.option("--labels", "labels_path", required=True, metavar="FILE", help="Their labels (annotator label).")
 @click.option("--samples", required=True, multiple=True, metavar="INPUT", help="Outputs of the run in question.")
 @click.option("--reference-samples", multiple=True, metavar="INPUT", help="Outputs of an earlier or better run.")
+@click.option("--other-samples", multiple=True, metavar="INPUT",
+              help="Without a reference: outputs of three or more other models, which say what to expect.")  # fmt: skip
 @click.option("--run", "run_name", metavar="NAME", help="Which run, where --samples holds several.")
 @click.option("--reference-run", metavar="NAME", help="Which run, where --reference-samples holds several.")
 @click.option("--out", "-o", required=True, metavar="FILE", help="The table of slices to write.")
-@click.option("--metric", default="mean", show_default=True, help="mean, or pass@K.")
+@click.option("--metric", default="mean", show_default=True, help="mean, pass@K, pass^K, g-pass@K:SHARE or maj@K.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Without a reference: the score that is expected.")
 @click.option("--alpha", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Family-wise error over all slices.")  # fmt: skip
 @click.option("--min-items", type=click.IntRange(2), help="Smallest slice (default: from the power of the test).")
-@click.option("--by", "extra_columns", multiple=True, metavar="COLUMN", help="Also compare levels of this column.")
+@click.option("--by", "by", multiple=True, metavar="COLUMN[,COLUMN...]",
+              help="Also compare the values of these columns of items or samples, such as language.")  # fmt: skip
+@click.option("--agreement", "agreement_path", metavar="FILE",
+              help="What `annotator agree -o` wrote for this judge: how often its labels are wrong.")  # fmt: skip
 @column_option
 @output_options
 def command(
-    items: tuple[str, ...], samples: tuple[str, ...], reference_samples: tuple[str, ...], labels_path: str, out: str,
-    run_name: str | None, reference_run: str | None, columns: dict[str, str], quiet: bool, as_json: bool,
+    items: tuple[str, ...], samples: tuple[str, ...], reference_samples: tuple[str, ...],
+    other_samples: tuple[str, ...], labels_path: str, out: str, run_name: str | None, reference_run: str | None,
+    by: tuple[str, ...], agreement_path: str | None, columns: dict[str, str], quiet: bool, as_json: bool,
     **options: Any,
 ) -> int:  # fmt: skip
     """Find the capability slices that really fail.
 
     A slice is a group of items that share label values. With --reference-samples the question is where the run is worse
-    than the reference; without, where it is below --threshold or below its own average. The summary says which question
-    was answered.
+    than the reference; without, where it is worse than --other-samples make us expect, or below --threshold, or below
+    its own average. The summary says which question was answered.
 
     \b
     Example:
@@ -48,7 +56,8 @@ def command(
     from annotator.tables import LABELS, check_output, read_made_from, read_table, same_taxonomy, write_table
 
     check_output(Path(out))
-    keep_inputs(out, *items, *samples, *reference_samples, labels_path)
+    keep_inputs(out, *items, *samples, *reference_samples, *other_samples, labels_path, agreement_path or "")
+    _one_question(reference_samples, other_samples, options["threshold"])
     theirs = columns_of("samples", columns)
     reference = (
         one_run(read_samples(reference_samples, columns=theirs), run=reference_run) if reference_samples else None
@@ -60,19 +69,72 @@ def command(
         labels,
         one_run(read_samples(samples, columns=theirs), run=run_name),
         reference=reference,
+        other_runs=_other_runs(other_samples, theirs) if other_samples else None,
+        extra_columns=list(dict.fromkeys(name for names in by for name in names.split(",") if name)),
+        agreement=_read_agreement(Path(agreement_path)) if agreement_path else None,
         progress=line.update,
         **options,
     )
     line.close()
     made_from = {"labels": read_made_from(Path(labels_path)), "taxonomy_version": same_taxonomy({labels_path: labels})}
     write_table(found.table, Path(out), made_from=made_from | found.summary)
-    emit(found.summary | {"out": out}, as_json=as_json, quiet=quiet, show=lambda: _show(found, out))
+    written = {"out": out}
+    if by:
+        name, dot, suffix = Path(out).name.partition(".")
+        written["out_by_column"] = str(Path(out).with_name(f"{name}_by_column{dot}{suffix}"))
+        write_table(found.by_column, Path(written["out_by_column"]), made_from=made_from)
+    emit(found.summary | written, as_json=as_json, quiet=quiet, show=lambda: _show(found, written.values()))
     return 0
 
 
-def _show(found: Any, out: str) -> None:
+def _one_question(reference: Sequence[str], others: Sequence[str], threshold: float | None) -> None:
+    given = {"--reference-samples": reference, "--other-samples": others, "--threshold": threshold is not None}
+    named = [name for name, value in given.items() if value]
+    if len(named) > 1:
+        what = f"{' and '.join(named)} ask different questions"
+        raise BadInput(what, where="options", remedy="Give one of them; the summary says which question it answers.")
+
+
+def _other_runs(inputs: Sequence[str], columns: dict[str, str]) -> Any:
+    """Outputs of other models; a table that names no run is one run, called by its path."""
+    import polars as pl
+
+    from annotator.readers import read_samples
+    from annotator.readers.columns import UNNAMED_RUN
+
+    own = ("item_id", "run", "sample_index", "score")
+    read = [read_samples([path], columns=columns) for path in inputs]
+    return pl.concat(
+        frame.select(column for column in (*own, "parsed_answer") if column in frame.columns).with_columns(
+            run=pl.when(pl.col("run") == UNNAMED_RUN).then(pl.lit(path)).otherwise("run")
+        )
+        for path, frame in zip(inputs, read, strict=True)
+    )
+
+
+def _read_agreement(path: Path) -> dict[str, Any]:
+    import orjson
+
+    remedy = "Give the file that `annotator agree LABELS GOLD -o agreement.json` writes."
+    try:
+        found = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"cannot be read ({error.strerror or error})", where=str(path), remedy=remedy) from None
+    except ValueError:
+        raise BadInput("is not JSON", where=str(path), remedy=remedy) from None
+    if not isinstance(found, dict) or not isinstance(found.get("axes"), dict):
+        raise BadInput("holds no agreement of labels", where=str(path), remedy=remedy)
+    return found
+
+
+def _show(found: Any, written: Iterable[str]) -> None:
     show_slices(found.table, found.summary)
-    click.echo(f"-> {out}")
+    if found.by_column.height:
+        columns = ["column", "value", "items", "score", "low", "high", "reference_score", "deficit", "p_adjusted"]
+        click.echo("By the columns named, each value against the rest of its column:")
+        print_table(columns, found.by_column.select(columns).rows())
+    for path in written:
+        click.echo(f"-> {path}")
 
 
 def show_slices(table: Any, summary: dict[str, Any]) -> None:
@@ -82,6 +144,8 @@ def show_slices(table: Any, summary: dict[str, Any]) -> None:
     compared = "" if reference is None else f", reference {reference:.3f}"
     click.echo(f"{summary['items_used']:,} items, score {summary['score']:.3f}{compared}")
     columns = ["slice_id", "items", "score", "reference_score", "deficit", "p_adjusted", "recoverable_points"]
+    if summary.get("guess_floor") is not None:
+        columns.insert(3, "guess_floor")
     if table.height:
         print_table(columns, table.select(columns).rows())
     if summary.get("note"):

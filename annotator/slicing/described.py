@@ -11,6 +11,7 @@ import polars as pl
 
 from annotator.scores import clustered_se, paired_change, score_interval
 from annotator.slicing.explain_away import Explained
+from annotator.slicing.guessing import mean_floor
 from annotator.slicing.lattice import Lattice
 from annotator.slicing.outcomes import QUESTIONS, Outcomes, rounded
 from annotator.slicing.significance import PRIOR_ITEMS, Floats, benjamini_hochberg, detectable, one_sided_p, shrink
@@ -41,13 +42,14 @@ class Described:
     """Rows of the lattice as rows of the slices table.
 
     share: the part of alpha that this question was asked at; adjusted p-values are divided by it (weighted Bonferroni),
-    so that each can be held against alpha itself.
+    so that each can be held against alpha itself. floors: what luck gives on each item (`guess_floors`), with pass@k.
     """
 
     joined: Outcomes
     lattice: Lattice
     found: Explained
     share: float
+    floors: Floats | None = None
 
     @cached_property
     def d(self) -> Floats:
@@ -111,6 +113,7 @@ class Described:
             "score": rounded(float(score.mean())),
             "low": rounded(low),
             "high": rounded(high),
+            "guess_floor": rounded(None if self.floors is None else mean_floor(self.floors[at])),
             "reference_score": rounded(float(frame["reference_score"].to_numpy().mean())) if compared else None,
             "deficit": rounded(float(self.d[at].mean())),
             "deficit_shrunk": rounded(shrunk),
@@ -135,6 +138,7 @@ class Described:
             "clusters": int(self.joined.clusters.max()) + 1 if self.joined.clusters is not None else frame.height,
             "score": rounded(float(frame["score"].to_numpy().mean())),
             "score_se": rounded(clustered_se(frame["score"].to_numpy(), self.joined.clusters)),
+            "guess_floor": rounded(mean_floor(self.floors)),
             "reference_score": rounded(float(frame["reference_score"].to_numpy().mean())) if compared else None,
             "change": rounded(change["estimate"]) if compared else None,
             "change_low": rounded(change["low"]) if compared else None,
