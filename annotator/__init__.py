@@ -34,6 +34,7 @@ _HOME = {
     "read_samples": "readers",
     "report": "report",
     "run_loop": "loop",
+    "sample": "sample",
     "strict_json_schema": "schema",
     "verify": "verify",
 }

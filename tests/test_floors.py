@@ -15,7 +15,19 @@ FLOORS = [
     {"tables", "readers", "prompts", "excerpt"},
     {"judges"},
     {"budget", "labelling", "label", "batch", "batch_files"},
-    {"coefficients", "agreement", "coverage", "distill", "distillation", "scores", "slicing", "slices", "diagnosis", "diagnose"}
+    {
+        "coefficients",
+        "agreement",
+        "coverage",
+        "distill",
+        "distillation",
+        "sample",
+        "scores",
+        "slicing",
+        "slices",
+        "diagnosis",
+        "diagnose",
+    }
     | {"simulate", "simulation", "simulate_faults"},
     {"rule_table", "mapping", "matching", "categories", "match"},
     {"decontamination", "decontaminate", "ranking", "rank", "export"},

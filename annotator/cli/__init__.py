@@ -32,6 +32,7 @@ COMMANDS = {
     "verify": "Say what a change of the training data did.",
     "report": "Make one self-contained page from the artefacts of a run.",
     "agree": "Measure how far label tables agree, per axis and value.",
+    "sample": "Choose the records that an LLM should label next.",
     "distill": "Train a student judge on labels, to label a corpus on a CPU.",
     "judge": "Show what a judge is and how far it can be trusted.",
     "taxonomy": "Show, check, compare or measure the four-axis codebook.",
