@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from typing import get_type_hints
 
 import polars as pl
 import pytest
@@ -12,8 +14,13 @@ from llm_server import LLMServer
 from test_label import judge_at, labels_of, write_items
 
 from annotator.batch import collect, from_file, status, submit, to_file
-from annotator.errors import BadInput
+from annotator.budget import Budget
+from annotator.errors import BadInput, StoppedEarly
+from annotator.fingerprint import fingerprint
+from annotator.judges import Sampling
 from annotator.label import label
+from annotator.labelling.rows import make_window
+from annotator.readers import find_shards, read_records
 
 
 def online(tmp_path, items):
@@ -45,6 +52,96 @@ def test_a_batch_gives_the_labels_of_an_online_run(tmp_path):
     assert (again.requests, again.cached) == (0, 40)
     assert (stats.batches, stats.requests) == (1, 0)
     assert labels_of(pl.read_parquet(tmp_path / "batch.parquet")).equals(labels_of(online(tmp_path, items)))
+
+
+def test_a_shuffled_and_partly_failed_result_gives_the_labels_of_an_online_run(tmp_path):
+    """Row by row those that came; and all of them once the rest was submitted again."""
+    items = write_items(tmp_path / "items.jsonl", 50)
+    wanted = labels_of(online(tmp_path, items))
+    with LLMServer(Faults(seed=4, batch_failed=0.2, batch_expired=0.1)) as server:
+        judge = judge_at(server)
+        submit([items], judge=judge, ledger=tmp_path / "ledger", cache_dir=tmp_path / "cache")
+        _, summary = collected(tmp_path, judge, items)
+        partly = labels_of(pl.read_parquet(tmp_path / "batch.parquet"))
+        server.configure(Faults())
+        submit([items], judge=judge, ledger=tmp_path / "ledger", cache_dir=tmp_path / "cache")
+        collected(tmp_path, judge, items)
+    whole = labels_of(pl.read_parquet(tmp_path / "batch.parquet"))
+    came = partly["status"] == "ok"
+
+    assert 0 < summary.failed < 50
+    assert partly["record_id"].to_list() == wanted["record_id"].to_list()
+    assert partly.filter(came).equals(wanted.filter(came))
+    assert whole.equals(wanted)
+    assert whole.write_ndjson() == wanted.write_ndjson()
+
+
+@pytest.mark.parametrize("strategy", ["json_schema", "tools", "json_object"])
+def test_lines_have_the_documented_shape(tmp_path, strategy):
+    """The four fields of a line; a body of known parameters, each of the type that the openai package documents."""
+    from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolUnionParam
+    from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+    from pydantic import TypeAdapter
+
+    hints = get_type_hints(CompletionCreateParamsNonStreaming)
+    items = write_items(tmp_path / "items.jsonl", 3, {2: 'Quotes " and \\ and \u2028, \U0001f600 and a lone \ud800.'})
+    judge = judge_at("http://127.0.0.1:9/v1", strategy=strategy, sampling=Sampling(seed=7, logprobs=True))
+    to_file([items], tmp_path / "requests.jsonl", judge=judge, cache_dir=tmp_path / "cache")
+    lines = (tmp_path / "requests.jsonl").read_bytes().splitlines(keepends=True)
+
+    assert len(lines) == 3
+    for line in lines:
+        assert line.endswith(b"}\n")
+        request = json.loads(line)
+        assert list(request) == ["custom_id", "method", "url", "body"]
+        assert request["method"] == "POST"
+        assert request["url"] == "/v1/chat/completions"
+        assert re.fullmatch("[0-9a-f]{64}", request["custom_id"])
+        body = request["body"]
+        assert set(body) <= set(hints)
+        for name in set(body) - {"messages", "tools"}:  # those two are Iterable, which pydantic would not look into
+            TypeAdapter(hints[name]).validate_python(body[name], strict=True)
+        for message in body["messages"]:
+            TypeAdapter(ChatCompletionMessageParam).validate_python(message)
+        for tool in body.get("tools", ()):
+            TypeAdapter(ChatCompletionToolUnionParam).validate_python(tool)
+        assert {"model", "messages", "max_completion_tokens", "seed", "logprobs"} <= set(body)
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [("gpt-4.1-mini", 0.0), ("gpt-5-chat-latest", 0.0), ("gpt-5-mini", None), ("o4-mini", None), ("olmo-3", 0.0)],
+)
+def test_a_model_that_refuses_a_temperature_gets_none(tmp_path, model, sent):
+    """Online the first refusal teaches it; a batch would be refused as a whole a day later. The key stays the same."""
+    items = write_items(tmp_path / "items.jsonl", 1)
+    judge = judge_at("http://127.0.0.1:9/v1", spec=f"openai:{model}")
+    to_file([items], tmp_path / "r.jsonl", judge=judge, cache_dir=tmp_path / "cache")
+    request = json.loads((tmp_path / "r.jsonl").read_text())
+    (window,) = (
+        make_window(shard, 0, batch, fingerprint(judge.identity), message=judge.prompt.user)
+        for shard in find_shards([items])
+        for batch in read_records(shard, kind="item")
+    )
+    assert request["body"].get("temperature") == sent
+    assert [request["custom_id"]] == window.keys
+
+
+def test_what_an_online_run_learnt_of_an_endpoint_holds_for_its_batches(tmp_path):
+    """One record online is enough; here the endpoint knows neither a temperature nor a strict schema."""
+    items = write_items(tmp_path / "items.jsonl", 8)
+    with LLMServer(Faults(rejects=["temperature", "json_schema"])) as server:
+        memory = {"cache_dir": tmp_path / "cache"}
+        with pytest.raises(StoppedEarly):
+            label([items], out=tmp_path / "one.parquet", judge=judge_at(server, **memory), budget=Budget(max_records=1),
+                  **memory)  # fmt: skip
+        judge = judge_at(server, **memory)
+        submit([items], judge=judge, ledger=tmp_path / "ledger", **memory)
+        _, summary = collected(tmp_path, judge, items)
+    sent = json.loads((tmp_path / "ledger" / "requests-0000.jsonl").read_text().splitlines()[0])["body"]
+    assert (summary.labelled, summary.failed) == (8, 0)
+    assert "temperature" not in sent
+    assert "tools" in sent
 
 
 def test_failed_and_expired_lines_are_named_and_submitted_again_alone(tmp_path):
