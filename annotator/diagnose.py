@@ -217,7 +217,7 @@ def _loads_on_form(shape: Mapping[str, Mapping[str, float]]) -> bool:
 def _advice(verdict: str, cause: str | None, findings: list[Finding], residual: dict[str, float]) -> list[str]:
     advice = [BY_ID[cause].advice] if cause else []
     others = [found for found in findings if found.triggered and found.cause.id not in (cause, "noise")]
-    advice += [f"Also seen: {found.cause.what}. {found.cause.advice}" for found in others]
+    advice += [f"Also seen{_recovering(found)}: {found.cause.what}. {found.cause.advice}" for found in others]
     if verdict == "data":
         advice.append(
             "The capability is weaker. Find the slices, then check that the corpus is short of what they need before "
@@ -232,6 +232,12 @@ def _advice(verdict: str, cause: str | None, findings: list[Finding], residual: 
     elif verdict == "not_data":
         advice.append("Do not change the data mix for this drop: nothing beyond chance is left after re-scoring.")
     return advice
+
+
+def _recovering(found: Finding) -> str:
+    """What undoing a cause would recover, in words, where that is known."""
+    share = (found.recovered or {}).get("estimate")
+    return "" if share is None else f" (undoing it recovers {share:.0%} of the drop)"
 
 
 def _share(recovered: dict[str, Any] | None) -> dict[str, float | None]:

@@ -60,10 +60,19 @@ def command(
 
 def _show(diagnosis: dict[str, Any], out: str) -> None:
     show_verdict(diagnosis)
+    scores = diagnosis["scores"]
+    if scores["reference"] is not None:
+        drop = _with_interval({"estimate": diagnosis["drop"], **diagnosis["drop_interval"]})
+        click.echo(
+            f"{diagnosis['items_used']:,} items, score {scores['here']:.3f}, reference {scores['reference']:.3f}, "
+            f"drop {drop}"
+        )
+        click.echo(diagnosis["summary"])
     triggered = [cause for cause in diagnosis["causes"] if cause["triggered"]]
     if triggered:
         print_table(
-            ["cause", "recovered share"], [[found["id"], _share(found["recovered_share"])] for found in triggered]
+            ["cause", "recovered share"],
+            [[found["id"], _with_interval(found["recovered_share"])] for found in triggered],
         )
     click.echo(f"-> {out}")
 
@@ -72,11 +81,12 @@ def show_verdict(diagnosis: dict[str, Any]) -> None:
     """Print the verdict, the leading cause and the advice."""
     cause = f", leading cause: {diagnosis['cause']}" if diagnosis["cause"] else ""
     click.echo(f"Diagnosis: {diagnosis['verdict']}{cause}")
-    advice = diagnosis["advice"]
-    click.echo("\n".join(advice) if isinstance(advice, list) else advice)
+    click.echo("\n".join(diagnosis["advice"]))
 
 
-def _share(recovered: Any) -> str:
-    if isinstance(recovered, dict) and recovered.get("estimate") is not None:
-        return f"{recovered['estimate']:.2f} [{recovered['low']:.2f}, {recovered['high']:.2f}]"
-    return "" if recovered is None or isinstance(recovered, dict) else f"{recovered:.2f}"
+def _with_interval(found: dict[str, float | None] | None) -> str:
+    if not found or found["estimate"] is None:
+        return ""
+    ends = [found[end] for end in ("low", "high")]
+    interval = "" if None in ends else f" [{ends[0]:.2f}, {ends[1]:.2f}]"
+    return f"{found['estimate']:.2f}{interval}"

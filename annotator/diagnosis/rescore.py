@@ -270,11 +270,6 @@ def _unextracted(frame: pl.DataFrame) -> list[bool]:
     return [value is None or "[invalid]" in str(value) for value in frame[name].to_list()]
 
 
-def rates(seen: pl.DataFrame, sign: str) -> np.ndarray:
-    """Share of each item's outputs that show a sign, in item order."""
-    return item_means(seen, seen[sign].cast(pl.Float64).to_numpy())
-
-
 def item_numbers(seen: pl.DataFrame) -> np.ndarray:
     """Number of each output's item, 0 for the first (`seen` is sorted by item)."""
     return np.cumsum(_first_of_item(seen)) - 1
