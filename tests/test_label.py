@@ -401,6 +401,29 @@ def test_answers_that_are_asked_for_again_stay_within_the_budget_too(tmp_path, f
     assert 0.6 * limit <= paid.prompt_tokens + paid.completion_tokens <= limit
 
 
+def test_a_server_that_does_not_count_is_stopped_by_estimates(tmp_path):
+    """No usage in any answer: a budget in tokens holds all the same, roughly."""
+    items = write_items(tmp_path / "items.jsonl", 100)
+    budget = Budget(max_tokens=30 * PER_RECORD)
+    with LLMServer(Faults(rates={"no_usage": 1})) as server:
+        with pytest.raises(StoppedEarly, match="--max-tokens"):
+            label([items], out=tmp_path / "l.parquet", judge=judge_at(server), cache_dir=None, budget=budget)
+        assert 20 <= server.stats().requests <= 40
+
+
+def test_a_panel_stays_within_the_budget_too(tmp_path):
+    """Three votes a record are reserved, before anything is known of what a record takes."""
+    items = write_items(tmp_path / "items.jsonl", 100)
+    limit = 90 * PER_RECORD
+    with LLMServer(Faults(latency_ms=2)) as server:
+        judge = judge_at(server, votes=3, sampling=Sampling(temperature=0.7), pace=replace(QUICK, concurrency=32))
+        with pytest.raises(StoppedEarly, match="--max-tokens"):
+            label([items], out=tmp_path / "l.parquet", judge=judge, cache_dir=None, budget=Budget(max_tokens=limit))
+        paid = server.stats()
+
+    assert 0.9 * limit <= paid.prompt_tokens + paid.completion_tokens <= limit
+
+
 def test_labelling_works_where_an_event_loop_runs_already(tmp_path):
     """As in a notebook, whose cells run inside one."""
     items = write_items(tmp_path / "items.jsonl", 5)

@@ -31,7 +31,7 @@ from annotator.cli.judging import chosen_judge, judge_options
 @click.option("--timeout", "timeout_s", default=120.0, show_default=True, type=click.FloatRange(0, min_open=True),
               callback=finite, help="Seconds one request may take.")  # fmt: skip
 @click.option("--max-cost", type=click.FloatRange(0, min_open=True), callback=finite, metavar="USD",
-              help="Stop before spending more.")  # fmt: skip
+              help="Stop before spending more; nearly all of it is used first.")  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(1), help="Stop before using more tokens.")
 @click.option("--max-records", type=click.IntRange(1), help="Stop after this many records.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="For students: shards at once.")

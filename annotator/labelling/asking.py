@@ -206,7 +206,7 @@ class Asking:
             reserved = await self._spending.reserve(job.user)
             if reserved is None:
                 continue
-            used = Usage()
+            used, answered = Usage(), False
             self._in_flight += 1
             try:
                 reply = await self._judge.ask(Request(job.window.ids[job.place], job.user))
@@ -215,7 +215,7 @@ class Asking:
                 self._tally.usage.add(used)
                 self._fail(job, failure)
             else:
-                used = reply.usage
+                used, answered = reply.usage, True
                 self._tally.usage.add(used)
                 self._failures_in_a_row = 0
                 self._replies += 1
@@ -223,7 +223,7 @@ class Asking:
                 self._news.set()
             finally:
                 self._in_flight -= 1
-                self._spending.settle(job.user, reserved, used)
+                self._spending.settle(job.user, reserved, used, answered=answered)
 
     def _fail(self, job: _Job, failure: Unanswered) -> None:
         usage = failure.usage

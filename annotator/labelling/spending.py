@@ -28,8 +28,9 @@ class Spending:
     """What a run has spent, what records in flight may take, and whether one more may go.
 
     A record gets reserved what the dearest of those that ended took, in relation to its size; until twenty have ended,
-    all its tries at their output limits. So a limit is passed at most by what records in flight take beyond the dearest
-    one before them, or, within the first twenty, by the re-asks of one record.
+    all its tries at their output limits. An answer without counts is taken for an average one. So a limit is passed at
+    most by what records in flight take beyond the dearest one before them, or, within the first twenty, by the re-asks
+    of one record.
 
     Args:
         usage: what the run has spent; somebody else adds to it.
@@ -40,7 +41,7 @@ class Spending:
         self._judge, self._budget, self._price, self._usage = judge, budget, price, usage
         self._limited = budget != Budget()
         self._asked = self._in_flight = self._ended = self._answered_estimate = 0
-        self._reserved = Usage()
+        self._reserved, self._uncounted = Usage(), Usage()
         self._freed = asyncio.Event()
         tries = 1 + judge.pace.reasks
         votes = votes_of(judge)
@@ -75,7 +76,7 @@ class Spending:
                 self.stop(limit)
         return None
 
-    def settle(self, user: str, reserved: Usage, used: Usage) -> None:
+    def settle(self, user: str, reserved: Usage, used: Usage, *, answered: bool) -> None:
         """A record has ended, with an answer or without; `used` is in the usage of the run by now."""
         if not self._limited:
             return
@@ -90,6 +91,8 @@ class Spending:
             self._dearest_output = max(self._dearest_output, used.output_tokens)
             if self._ended >= _KNOWN_AFTER:
                 self._most_input, self._most_output = self._dearest_input, self._dearest_output
+        elif answered:  # by a server that does not count, or not always: the budget must end the run all the same
+            self._uncounted.add(self._likely(self._judge.fixed_tokens + token_estimate(user)))
         self._freed.set()
 
     def stop(self, why: str) -> None:
@@ -108,8 +111,8 @@ class Spending:
 
     def _exceeded(self, more: Usage) -> str | None:
         reserved = Usage(
-            input_tokens=self._reserved.input_tokens + more.input_tokens,
-            output_tokens=self._reserved.output_tokens + more.output_tokens,
+            input_tokens=self._uncounted.input_tokens + self._reserved.input_tokens + more.input_tokens,
+            output_tokens=self._uncounted.output_tokens + self._reserved.output_tokens + more.output_tokens,
         )
         return self._budget.exceeded(self._usage, reserved, self._asked, self._price)
 
