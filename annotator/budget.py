@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +11,8 @@ from pathlib import Path
 from annotator.errors import BadInput
 from annotator.judges import Usage
 from annotator.resources import resource
+
+_VERSION = re.compile(r"(?:[-@](?:\d[\d.-]*|latest))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,10 @@ class Budget:
 
 
 def price_of(model: str, path: str | Path | None = None) -> Price | None:
-    """The price of a model, by the longest prefix of its name in the table (default: schemas/prices.toml).
+    """The price of a model, by its name in the table (default: schemas/prices.toml); None if it is not there.
+
+    What follows the longest name that fits may be a version or a date ("gpt-4o-2024-11-20", "-latest", "@20250929"), but
+    no word: gpt-5-pro is not gpt-5.
 
     "MODEL+MODEL" is a panel whose judges get equal numbers of tokens: the mean of their prices, if all are known.
 
@@ -69,7 +75,7 @@ def price_of(model: str, path: str | Path | None = None) -> Price | None:
     prices = []
     for name in model.split("+"):
         bare = name.rsplit("/", 1)[-1]
-        fitting = [prefix for prefix in table if bare.startswith(prefix)]
+        fitting = [known for known in table if bare.startswith(known) and _VERSION.fullmatch(bare, len(known))]
         if not fitting:
             return None
         prices.append(table[max(fitting, key=len)])

@@ -25,7 +25,8 @@ class Stats:
         answered: by record hash, right answers that were sent to the last byte; more than 1 is paid twice.
         prompt_tokens, cached_tokens, completion_tokens: of all complete replies of status 200, right or not, as they
             would be billed (cached ones are part of the prompt's).
-        keys: Authorization and api-key headers seen, and how often.
+        keys: values of Authorization, api-key, OpenAI-Organization and OpenAI-Project headers seen, and how often.
+        queries: query strings of chat requests, and how often.
         peak_concurrency: most chat requests in flight at once.
         sent_in_cooldown: requests that arrived while some Retry-After was running.
         retried_early: requests for the very record that had been told to wait longer.
@@ -41,6 +42,7 @@ class Stats:
     cached_tokens: int = 0
     completion_tokens: int = 0
     keys: Counter[str] = field(default_factory=Counter)
+    queries: Counter[str] = field(default_factory=Counter)
     peak_concurrency: int = 0
     sent_in_cooldown: int = 0
     retried_early: int = 0
@@ -61,7 +63,7 @@ class Stats:
     @classmethod
     def from_json(cls, json: dict[str, Any]) -> Stats:
         """The other way round."""
-        counters = {name: Counter(json[name]) for name in ("outcomes", "attempts", "answered", "keys")}
+        counters = {name: Counter(json[name]) for name in ("outcomes", "attempts", "answered", "keys", "queries")}
         return cls(**{**json, **counters, "timeline": {int(second): of for second, of in json["timeline"].items()}})
 
 
@@ -76,15 +78,17 @@ class Book:
         self._cooldown_ends = 0.0
         self._record_waits: dict[str, float] = {}
 
-    def arrives(self, body: bytes, headers: Mapping[str, str]) -> None:
+    def arrives(self, body: bytes, headers: Mapping[str, str], query: str) -> None:
         """A chat request has come in whole."""
         stats = self.stats
         stats.requests += 1
         self.in_flight += 1
         stats.peak_concurrency = max(stats.peak_concurrency, self.in_flight)
-        for name in ("authorization", "api-key"):
+        for name in ("authorization", "api-key", "openai-organization", "openai-project"):
             if name in headers:
                 stats.keys[headers[name]] += 1
+        if query:
+            stats.queries[query] += 1
         stats.sent_in_cooldown += time.monotonic() < self._cooldown_ends
         self.bodies.append(body)
         self._second()[0] += 1

@@ -79,6 +79,7 @@ class Faults:
         rejects: features answered with 400: "json_schema", "json_object", "tools", or any key of the request body.
         ignores: features among the first three that are silently overlooked, as old gateways do.
         api_key: other keys get 401; None: every key is right.
+        echoes_key: errors, refusals and HTML pages quote the key that came with the request.
         lost_replies: "METHOD /path": so many requests there are carried out, and then the connection is reset.
         batch_polls: how often a batch must be looked at until it has ended.
         batch_failed, batch_expired: share of a batch's lines that fail with 500, or never run.
@@ -100,6 +101,7 @@ class Faults:
     rejects: Sequence[str] = ()
     ignores: Sequence[str] = ()
     api_key: str | None = None
+    echoes_key: bool = False
     lost_replies: Mapping[str, int] = field(default_factory=dict)
     batch_polls: int = 1
     batch_failed: float = 0
