@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "annotator"
 FLOORS = [
     {"errors", "fingerprint", "resources"},
-    {"taxonomy", "taxonomy_diff", "schema"},
+    {"taxonomy", "taxonomy_diff", "taxonomy_check", "schema"},
     {"tables", "readers", "prompts", "excerpt"},
     {"judges"},
     {"budget", "labelling", "label", "batch", "batch_files"},
@@ -19,6 +19,7 @@ FLOORS = [
         "coefficients",
         "agreement",
         "coverage",
+        "migration",
         "distill",
         "distillation",
         "sample",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from annotator.cli.common import emit, output_options, print_table, taxonomy_option
-from annotator.taxonomy import AXES, KINDS, load_taxonomy
+from annotator.cli.common import emit, keep_inputs, output_options, print_table, taxonomy_option
+from annotator.taxonomy import AXES, GRADES, KINDS, load_taxonomy
 
 
 @click.group("taxonomy")
 def command() -> None:
-    """Show, check or compare codebooks of the four axes, and measure how well one fits its labels."""
+    """Show, check or compare codebooks of the four axes, measure how one fits its labels, carry labels to the next."""
 
 
 @command.command("show")
@@ -45,20 +46,64 @@ def show(axis: str | None, taxonomy_path: str | None, as_json: bool, quiet: bool
 
 @command.command("check")
 @click.argument("file", required=False)
+@click.option(
+    "--labels", multiple=True, metavar="LABELS", help="Also tell values that these labels never use, or lack."
+)
 @output_options
-def check(file: str | None, as_json: bool, quiet: bool) -> None:
-    """Validate a taxonomy FILE (default: the shipped one); exit 2 with one line if it is broken."""
+def check(file: str | None, labels: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Validate a taxonomy FILE (default: the shipped one); exit 2 with one line if it is broken.
+
+    Then name what an author should look at: values with the same meaning or all but the same name, definitions that are
+    told apart by few words, names in rules and tie-breaks that no axis has, and with --labels values that nobody used.
+    """
+    from annotator.taxonomy_check import taxonomy_check
+
     taxonomy = load_taxonomy(file)
     sizes = {axis: {kind: len(taxonomy.values(axis, kind)) for kind in KINDS} for axis in AXES}
-    summary = {"ok": True, "version": taxonomy.version, "fingerprint": taxonomy.fingerprint, "values": sizes}
+    findings = taxonomy_check(taxonomy, used=_used(labels) if labels else None)
+    summary = {
+        "ok": True,
+        "version": taxonomy.version,
+        "fingerprint": taxonomy.fingerprint,
+        "values": sizes,
+        "findings": findings,
+    }
 
     def lines() -> None:
         click.echo(f"{Path(file) if file else 'the shipped taxonomy'}: version {taxonomy.version}, valid")
         print_table(
             ["axis", "values on items", "on documents"], [[a, s["item"], s["document"]] for a, s in sizes.items()]
         )
+        for finding in findings:
+            click.echo(f"{finding['kind']:<10} {finding['axis']:<21} {finding['message']}")
+        if not findings:
+            click.echo("no findings")
 
     emit(summary, as_json=as_json, quiet=quiet, show=lines)
+
+
+def _used(paths: Sequence[str]) -> dict[str, set[str]]:
+    """axis or grade -> the values that some label tables use."""
+    found: dict[str, set[str]] = {}
+    for table in _label_tables(paths).values():
+        for name in (*AXES, *GRADES):
+            if name in table.columns:
+                column = table[name].explode() if name == "solving_operation" else table[name]
+                found.setdefault(name, set()).update(column.cast(str).drop_nulls())
+    return found
+
+
+def _label_tables(paths: Sequence[str]) -> dict[str, Any]:
+    """path -> table of labels, all of one taxonomy version."""
+    import polars as pl
+
+    from annotator.agreement import REQUIRED
+    from annotator.tables import read_table, same_taxonomy
+
+    columns = REQUIRED | {"kind": pl.String}
+    tables = {path: read_table(Path(path), columns, made_by="annotator label") for path in paths}
+    same_taxonomy({path: table for path, table in tables.items() if "taxonomy_version" in table.columns})
+    return tables
 
 
 @command.command("coverage")
@@ -74,14 +119,10 @@ def coverage_(labels: tuple[str, ...], taxonomy_path: str | None, as_json: bool,
     """
     import polars as pl
 
-    from annotator.agreement import REQUIRED
     from annotator.coverage import coverage
-    from annotator.tables import read_table, same_taxonomy
 
-    columns = REQUIRED | {"kind": pl.String}
-    tables = {path: read_table(Path(path), columns, made_by="annotator label") for path in labels}
-    same_taxonomy({path: table for path, table in tables.items() if "taxonomy_version" in table.columns})
-    found = coverage(pl.concat(tables.values(), how="diagonal_relaxed"), load_taxonomy(taxonomy_path))
+    tables = _label_tables(labels).values()
+    found = coverage(pl.concat(tables, how="diagonal_relaxed"), load_taxonomy(taxonomy_path))
     emit(found, as_json=as_json, quiet=quiet, show=lambda: show_coverage(found))
 
 
@@ -135,3 +176,47 @@ def show_diff(found: dict[str, Any]) -> None:
             for rule in change.get(how, []):
                 click.echo(f"{sign} tie-break ({kind}) {rule}")
     click.echo(found["note"])
+
+
+@command.command("migrate")
+@click.argument("labels", metavar="LABELS")
+@click.option("--mapping", "mapping_path", required=True, metavar="FILE", help="What became of each old value (TOML).")
+@click.option("--out", "-o", required=True, metavar="FILE", help="Label table to write.")
+@taxonomy_option
+@output_options
+def migrate_(
+    labels: str, mapping_path: str, out: str, taxonomy_path: str | None, as_json: bool, quiet: bool
+) -> int:  # fmt: skip
+    """Carry LABELS to the version of --taxonomy (default: the shipped one) along a written mapping.
+
+    \b
+    from = "1"
+    to = "2"
+    [task_type]
+    calculate = "compute"            # renamed, or merged into another
+    order = ["sort", "rank"]         # split: such rows are to be labelled again
+
+    Values that the mapping does not name stay as they are; if the new taxonomy lacks one, nothing is written and all of
+    them are listed. Rows with a value that was split become failed rows (exit code 1); `annotator label ... -o OUT
+    --retry-failed` labels just those again.
+    """
+    from annotator.migration import migrate, read_mapping
+    from annotator.tables import LABELS, check_output, read_table, write_table
+
+    check_output(Path(out))
+    keep_inputs(out, labels, mapping_path)
+    taxonomy = load_taxonomy(taxonomy_path)
+    mapping = read_mapping(mapping_path, taxonomy)
+    migrated = migrate(read_table(Path(labels), LABELS, made_by="annotator label"), mapping, taxonomy)
+    made_from = {"step": "migrate", "mapping": mapping.fingerprint, "taxonomy": taxonomy.fingerprint}
+    write_table(migrated.labels, Path(out), made_from=made_from)
+
+    def show() -> None:
+        moved = ", ".join(f"{axis} {rows:,}" for axis, rows in migrated.moved.items()) or "none"
+        click.echo(
+            f"{migrated.labels.height:,} rows, version {mapping.before} -> {mapping.after}; values changed: {moved}"
+        )
+        click.echo(f"{migrated.relabel:,} rows to label again -> {out}")
+
+    emit(migrated.as_dict() | {"out": out}, as_json=as_json, quiet=quiet, show=show)
+    return 1 if migrated.relabel else 0
