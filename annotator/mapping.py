@@ -11,6 +11,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,17 @@ def load_rules(path: str | Path | None = None, *, taxonomy: Taxonomy | None = No
     if path is None:
         return _load(resource("schemas", "mapping.toml"), taxonomy)
     return _load(resource("schemas", PACKS[str(path)]) if str(path) in PACKS else Path(path), taxonomy)
+
+
+def renamed(rules: Rules, columns: Mapping[str, str]) -> tuple[Rules, dict[str, str]]:
+    """Rules that look for their corpus's columns under a user's own names, and the renamings that are not for them.
+
+    Args:
+        columns: name that the rules or readers use -> the user's name ("topic" -> "domain_topic").
+    """
+    mine = {name: theirs for name, theirs in columns.items() if name in rules.columns}
+    rest = {name: theirs for name, theirs in columns.items() if name not in mine}
+    return replace(rules, columns={**rules.columns, **mine}), rest
 
 
 def _load(path: Path, taxonomy: Taxonomy | None) -> Rules:
@@ -103,11 +115,16 @@ def _parse_corpus(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name in category:
         if name not in columns and category != CORE:
             raise BadInput(f"category names {name!r}", where=where, remedy=did_you_mean(str(name), columns))
-    names = raw.get("names", {})
-    for name in names:
-        if name not in columns or not isinstance(names[name], list):
-            raise BadInput(f"[names] {name} must list the labels of a column", where=where)
-    return {"category": category, "columns": dict(columns), "names": {name: tuple(names[name]) for name in names}}
+    names = {name: _spellings(raw["names"][name], name, columns, where) for name in raw.get("names", {})}
+    return {"category": category, "columns": dict(columns), "names": names}
+
+
+def _spellings(raw: Any, name: str, columns: Mapping[str, str], where: str) -> tuple[tuple[str, ...], ...]:
+    """Labels of a column in the order of their numbers; one that is spelt in several ways is a list."""
+    found = [tuple(label) if isinstance(label, list) else (label,) for label in raw] if isinstance(raw, list) else []
+    if name not in columns or not found or not all(isinstance(text, str) for label in found for text in label):
+        raise BadInput(f"[names] {name} must list the labels of a column", where=where)
+    return tuple(found)
 
 
 def _parse_position(raw: Mapping[str, Any], corpus: Mapping[str, Any], where: str) -> tuple[float, ...]:
@@ -218,7 +235,7 @@ def _predicate(column: str, wanted: Any, taxonomy: Taxonomy, corpus: Mapping[str
     if column in AXES:
         return Predicate(column, _values(wanted, column, taxonomy, "document", place))
     values = _texts(wanted, column, place)
-    allowed = corpus["names"].get(column, ())
+    allowed = tuple(label[0] for label in corpus["names"].get(column, ()))
     if not own and column in ("exercise", "quality"):
         allowed = taxonomy.grade_values(column)
     for value in values:

@@ -11,8 +11,10 @@ import polars as pl
 
 from annotator.errors import BadInput
 from annotator.matching.affinity import Links, combined, mix_of, pooled, steps
+from annotator.matching.dose import dose_response
 from annotator.matching.profiles import Category, Profiles, category_sizes, profile_sizes, profiles
-from annotator.rule_table import CORE, GATE, Rules
+from annotator.matching.tracing import supply_fingerprint, table_fingerprint
+from annotator.rule_table import CORE, GATE, UNGRADED, Rules
 from annotator.tables import LABELS, MATCHES
 from annotator.taxonomy import AXES, Taxonomy
 
@@ -37,20 +39,22 @@ class Matches:
 
 def match(
     slices: pl.DataFrame,
-    document_labels: pl.DataFrame | pl.LazyFrame,
+    document_labels: pl.DataFrame | pl.LazyFrame | None,
     *,
     rules: Rules,
     taxonomy: Taxonomy,
-    documents: pl.DataFrame | None = None,
+    documents: pl.DataFrame | pl.LazyFrame | None = None,
     item_labels: pl.DataFrame | None = None,
+    mixtures: tuple[Mapping[str, float], Mapping[str, float]] | None = None,
 ) -> Matches:
     """Which categories of the corpus teach or exercise what each failing slice demands.
 
     Args:
         slices: SLICES; null axis values mean any.
-        document_labels: LABELS of documents.
+        document_labels: LABELS of documents (a scan will do); None for rules that read a corpus's own columns.
         documents: doc_id and any of source, tokens and the columns that rules name.
         item_labels: LABELS of the items; with them, axes that a slice leaves open are judged by the mix of its items.
+        mixtures: source -> share of the tokens trained on, before and after: adds the summary's `dose_response`.
 
     Raises:
         BadInput: a slice or label uses values that the taxonomy lacks, or a column that a rule asks for is missing.
@@ -93,7 +97,13 @@ def match(
             for k in ranked
         ]
     table = pl.DataFrame(rows, schema=MATCHES)
-    return Matches(table, unmatched, _summary(slices, found, table, unmatched, scarce, rules))
+    summary = _summary(slices, found, table, unmatched, scarce, rules)
+    summary["inputs"] = {"slices": table_fingerprint(slices), "corpus": supply_fingerprint(found)}
+    if item_labels is not None:
+        summary["inputs"]["item_labels"] = table_fingerprint(item_labels.select("record_id", *AXES))
+    if mixtures is not None:
+        summary["dose_response"] = dose_response(slices, table, found, rules, before=mixtures[0], after=mixtures[1])
+    return Matches(table, unmatched, summary)
 
 
 class _Supply:
@@ -147,6 +157,10 @@ def wanted(row: Mapping[str, Any], rules: Rules, taxonomy: Taxonomy) -> str:
     if not any(row[axis] for axis in CORE):
         return "The slice names an output form only, which pulls no text: look at the scorer and the prompt first."
     reasons = [rules.no_counterpart[op] for op in row[GATE] or [] if op in rules.no_counterpart]
+    if not rules.needs_labels:
+        sides = [rule.document for op in row[GATE] or [] for rule in rules.rules if op in rule.slice.get(GATE, ())]
+        looked_for = dict.fromkeys("&".join(predicate.label for predicate in side) for side in sides)
+        reasons += [f"The rules look for {'; '.join(looked_for)}."] if looked_for else []
     return " ".join([f"Nothing to upsample: collect or write {', '.join(parts)}.", *reasons])
 
 
@@ -184,24 +198,49 @@ def explain(slice_row: Mapping[str, Any], document: Mapping[str, Any], *, rules:
 
     Args:
         slice_row: the axes of a slice (a row of SLICES).
-        document: the labels of a document (a row of LABELS), with any column that rules name.
+        document: the labels of a document (a row of LABELS) with any column that rules name; or, for rules that read a
+            corpus's own columns, a row of those.
 
     Returns:
-        affinity, guard (id or None), and per operation of the document: category_id, affinity, position weight, steps
+        affinity, guard (id or None), worth {product, arithmetic} (what exercise, quality and confidence leave of it), and
+        per operation of the document: category_id, affinity, position weight, practised (exercise counts), steps
         [{axis, weight, slice, document, strength, rule_ids}], arithmetic (the formula with its numbers).
     """
-    if not document.get(GATE):
+    if rules.needs_labels and not document.get(GATE):
         raise BadInput("the document has no labels", where=str(document.get("record_id", "")))
-    row = {"record_id": "document", "status": "ok", "exercise": None, "quality": None, **document, "confidence": None}
-    dtypes = {name: dtype for name, dtype in LABELS.items() if name in row}
-    found = profiles(pl.DataFrame([row], schema_overrides=dtypes), rules=rules)
-    parts = []
-    for place, k in enumerate(found.members[0]):
-        if k >= 0:
-            parts.append(_explained(slice_row, found.categories[k], rules.position[place], rules))
-    pulls = np.array([[part["affinity"] for part in parts] + [0.0] * (found.members.shape[1] - len(parts))])
-    affinity = 0.0 if found.guards[0] else float(pooled(pulls, rules)[0])
-    return {"affinity": round(affinity, 6), "guard": found.guards[0], "operations": parts}
+    row = {"record_id": "document", "status": "ok", "exercise": None, "quality": None, "confidence": None, **document}
+    table = pl.DataFrame([row], schema_overrides={name: dtype for name, dtype in LABELS.items() if name in row})
+    if not rules.needs_labels:
+        table = pl.DataFrame([{"doc_id": "document", **document}])
+    labels, own = (table, None) if rules.needs_labels else (None, table)
+    found = profiles(labels, rules=rules, documents=own)
+    if found.documents["profile"].null_count():
+        what = f"the document has no value in {', '.join(rules.category)}"
+        raise BadInput(what, where=str(document.get("record_id") or document.get("doc_id") or ""))
+    parts = [
+        _explained(slice_row, found.categories[k], rules.position[place], rules)
+        for place, k in enumerate(found.members[0])
+        if k >= 0
+    ]
+    none = [0.0] * (found.members.shape[1] - len(parts))
+    affinity = float(pooled(np.array([[part["affinity"] for part in parts] + none]), rules)[0])
+    worth = _worth(found, parts, none, rules)
+    if found.guards[0]:
+        affinity = worth["product"] = 0.0
+    return {"affinity": round(affinity, 6), "guard": found.guards[0], "worth": worth, "operations": parts}
+
+
+def _worth(found: Profiles, parts: list[dict[str, Any]], none: list[float], rules: Rules) -> dict[str, Any]:
+    """What ranking makes of the affinity: only as much as the text exercises it, by its quality and its label."""
+    grade, quality, confidence = found.exercise[0], found.documents["quality"][0], found.documents["confidence"][0]
+    exercise = rules.exercise.get(grade or "", 1.0)
+    pulls = [part["affinity"] * (exercise if part["practised"] else 1.0) for part in parts]
+    exercised = float(pooled(np.array([pulls + none]), rules)[0])
+    factor = rules.quality.get(quality, UNGRADED)
+    sure = 1.0 if confidence is None else min(max(confidence, 0.0), 1.0)
+    product = round(exercised * factor * sure, 6)
+    shown = f"{exercised:.3f} (exercise {grade}: {exercise:g}) x {factor:g} (quality {quality}) x {sure:g} (confidence)"
+    return {"product": product, "arithmetic": f"{shown} = {product:.3f}"}
 
 
 def _explained(slice_row: Mapping[str, Any], category: Category, position: float, rules: Rules) -> dict[str, Any]:
@@ -214,6 +253,7 @@ def _explained(slice_row: Mapping[str, Any], category: Category, position: float
         "category_id": category.id,
         "affinity": affinity,
         "position": position,
+        "practised": any(rule.id in rule_ids and rule.direction == "exercises" for rule in rules.rules),
         "rule_ids": list(rule_ids),
         "steps": [
             {

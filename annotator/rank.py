@@ -13,6 +13,7 @@ import polars as pl
 from annotator.errors import BadInput
 from annotator.matching.corpus import Counter, known_documents, scan_documents
 from annotator.matching.profiles import Profiles, profiles
+from annotator.matching.tracing import corpus_fingerprint, table_fingerprint
 from annotator.ranking.gain import Gains
 from annotator.ranking.limits import Limits
 from annotator.ranking.outcome import Choice, chosen_table, dropped_table, summary_of
@@ -81,7 +82,7 @@ def rank(
     """
     limits = Limits(budget_tokens, max_repeats, max_source_share, max_host_share, replay_share, languages)
     if isinstance(documents, pl.DataFrame | pl.LazyFrame):
-        scan = known_documents(documents)
+        scan = known_documents(documents, rules=rules)
     else:
         scan = scan_documents(documents, columns=columns, rules=rules, count_tokens=count_tokens)
     found = _profiled(scan, document_labels, rules, locate)
@@ -94,6 +95,10 @@ def rank(
     dropped = dropped_table(found.documents, verdicts, choice)
     homes = verdicts.home[rows]
     summary = summary_of(chosen, dropped, found, result, homes, choice, limits, screen.summary())
+    summary["inputs"] = {"matches": table_fingerprint(matches), "corpus": corpus_fingerprint(found)}
+    for name, table in (("items", items), ("slices", slices)):
+        if table is not None:
+            summary["inputs"][name] = table_fingerprint(table)
     return Ranking(chosen, dropped, summary)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 GATE = "solving_operation"
 CORE = (GATE, "background_condition", "task_type")
+UNGRADED = 0.6  # what a document without a grade of quality counts: as a usable one
 SHORT = {GATE: "op", "background_condition": "bg", "task_type": "task", "output_constraint": "out"}
 
 
@@ -81,8 +82,8 @@ class Rules:
     (quality 0 = never chosen). no_counterpart: operation -> why no document is looked for.
     category: the document columns whose values make a category; CORE for documents labelled with our taxonomy.
     columns: for a corpus that carries labels of its own, the name used in the rules -> where the column lies
-    ("eai_taxonomy.reasoning_depth.primary.code"). names: column -> its labels in the order of their numbers, for
-    columns that may also hold numbers.
+    ("eai_taxonomy.reasoning_depth.primary.code"). names: column -> its labels in the order of their numbers, each with
+    the other spellings in use, for columns that may hold numbers or either spelling.
     """
 
     version: str
@@ -100,7 +101,7 @@ class Rules:
     fingerprint: str = field(repr=False)
     category: tuple[str, ...] = CORE
     columns: dict[str, str] = field(default_factory=dict)
-    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    names: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
     @property
     def needs_labels(self) -> bool:

@@ -7,44 +7,52 @@ from pathlib import Path
 import click
 
 from annotator.cli.common import column_option, emit, output_options, print_table, taxonomy_option
+from annotator.cli.matching import labels_option, open_corpus, rules_option, tokenizer_option
 
 SHOWN = 25
 
 
 @click.command("categories")
-@click.option("--document-labels", "labels_path", required=True, metavar="FILE", help="Labels of the documents.")
+@labels_option
 @click.option("--documents", multiple=True, metavar="INPUT", help="The documents, for their token counts.")
 @click.option("--matches", "matches_path", metavar="FILE", help="Matches: adds the supply gap of each category.")
-@click.option("--rules", "rules_path", metavar="FILE", help="Your own mapping rules.")
+@tokenizer_option
+@rules_option
 @click.option("--out", "-o", metavar="FILE", help="Also write the table.")
 @column_option
 @taxonomy_option
 @output_options
 def command(
-    labels_path: str, documents: tuple[str, ...], matches_path: str | None, rules_path: str | None, out: str | None,
-    columns: dict[str, str], taxonomy_path: str | None, quiet: bool, as_json: bool,
+    labels_path: str | None, documents: tuple[str, ...], matches_path: str | None, tokenizer_path: str | None,
+    rules_path: str | None, out: str | None, columns: dict[str, str], taxonomy_path: str | None, quiet: bool,
+    as_json: bool,
 ) -> int:  # fmt: skip
     """Show the corpus as categories (operation x background x task), the largest first.
+
+    The supply gap, with --matches, is the share of the recoverable points that slices want from such text, over the
+    share of the corpus that serves them: above 2 the corpus is short of it.
 
     \b
     Example:
       annotator categories --document-labels documents.parquet --documents corpus/ --matches matches.parquet
     """
     from annotator.categories import categories
-    from annotator.mapping import load_rules
-    from annotator.readers import document_frame
-    from annotator.tables import LABELS, MATCHES, read_table, write_table
-    from annotator.taxonomy import load_taxonomy
+    from annotator.tables import MATCHES, check_output, read_table, write_table
 
-    rules = load_rules(rules_path, taxonomy=load_taxonomy(taxonomy_path))
+    if out:
+        check_output(Path(out))
+    corpus = open_corpus(
+        labels_path=labels_path, rules_path=rules_path, taxonomy_path=taxonomy_path, columns=columns,
+        tables=[matches_path] if matches_path else [], tokenizer_path=tokenizer_path,
+    )  # fmt: skip
     table = categories(
-        read_table(Path(labels_path), LABELS, made_by="annotator label"),
-        rules=rules,
-        documents=document_frame(documents, columns=columns) if documents else None,
+        corpus.labels,
+        rules=corpus.rules,
+        documents=corpus.scan(documents),
         matches=read_table(Path(matches_path), MATCHES, made_by="annotator match") if matches_path else None,
     )
     if out:
-        write_table(table, Path(out), made_from={"rules": rules.fingerprint})
+        write_table(table, Path(out), made_from=corpus.made_from())
     emit({"categories": table.to_dicts()}, as_json=as_json, quiet=quiet,
          show=lambda: print_table(table.columns, table.head(SHOWN).rows()))  # fmt: skip
     return 0

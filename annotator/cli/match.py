@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from annotator.cli.common import column_option, emit, keep_inputs, output_options, print_table, taxonomy_option
+from annotator.cli.matching import labels_option, open_corpus, rules_option, tokenizer_option
 
 SHOWN_PER_SLICE = 3
 
 
 @click.command("match")
 @click.option("--slices", "slices_path", required=True, metavar="FILE", help="Failing slices (annotator slices).")
-@click.option("--document-labels", "labels_path", required=True, metavar="FILE", help="Labels of the documents.")
+@labels_option
 @click.option(
     "--item-labels",
     "item_labels_path",
@@ -22,64 +23,64 @@ SHOWN_PER_SLICE = 3
     help="Labels of the items: axes that a slice leaves open are then judged by the mix of its items.",
 )
 @click.option("--documents", multiple=True, metavar="INPUT", help="The documents, for their sources and token counts.")
-@click.option("--rules", "rules_path", metavar="FILE", help="Your own mapping rules.")
+@click.option(
+    "--mixtures", nargs=2, metavar="BEFORE AFTER",
+    help="Two tables of source and share: do slices fail where the second mixture holds less of what serves them?",
+)  # fmt: skip
+@tokenizer_option
+@rules_option
 @click.option("--out", "-o", required=True, metavar="FILE", help="The table of matches to write.")
 @column_option
 @taxonomy_option
 @output_options
 def command(
-    slices_path: str,
-    item_labels_path: str | None, labels_path: str, documents: tuple[str, ...], rules_path: str | None, out: str,
+    slices_path: str, item_labels_path: str | None, labels_path: str | None, documents: tuple[str, ...],
+    mixtures: tuple[str, str] | None, tokenizer_path: str | None, rules_path: str | None, out: str,
     columns: dict[str, str], taxonomy_path: str | None, quiet: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Link each failing slice to the corpus categories that teach or exercise what it demands.
 
     No model is asked: the rules in schemas/mapping.toml decide, and every match names the rules that made it. A slice
-    that the corpus has nothing for is said plainly.
+    that the corpus has nothing for is said plainly. A corpus that carries labels of its own needs none of ours: with
+    --rules weborganizer or --rules essential-web, give --documents and no labels.
 
     \b
     Example:
       annotator match --slices slices.parquet --document-labels documents.parquet -o matches.parquet
     """
-    from annotator.mapping import load_rules
     from annotator.match import match
-    from annotator.readers import document_frame
-    from annotator.tables import (
-        SLICES,
-        agree_on_taxonomy,
-        check_output,
-        read_labels,
-        read_made_from,
-        read_table,
-        same_taxonomy,
-        write_table,
-    )
-    from annotator.taxonomy import load_taxonomy
+    from annotator.tables import SLICES, check_output, read_labels, read_table, write_table
 
     check_output(Path(out))
-    keep_inputs(out, slices_path, labels_path, *documents)
-    taxonomy = load_taxonomy(taxonomy_path)
-    rules = load_rules(rules_path, taxonomy=taxonomy)
-    labels = read_labels(Path(labels_path), "document")
-    agree_on_taxonomy(
-        {
-            "the taxonomy": taxonomy.version,
-            slices_path: read_made_from(Path(slices_path)).get("taxonomy_version"),
-            labels_path: same_taxonomy({labels_path: labels}),
-        }
-    )
+    keep_inputs(out, *filter(None, [slices_path, labels_path, item_labels_path]), *documents)
+    corpus = open_corpus(
+        labels_path=labels_path, rules_path=rules_path, taxonomy_path=taxonomy_path, columns=columns,
+        tables=[slices_path], tokenizer_path=tokenizer_path,
+    )  # fmt: skip
     found = match(
         read_table(Path(slices_path), SLICES, made_by="annotator slices"),
-        labels,
-        rules=rules,
-        taxonomy=taxonomy,
-        documents=document_frame(documents, columns=columns) if documents else None,
+        corpus.labels,
+        rules=corpus.rules,
+        taxonomy=corpus.taxonomy,
+        documents=corpus.scan(documents),
         item_labels=read_labels(Path(item_labels_path), "item") if item_labels_path else None,
+        mixtures=_mixtures(*mixtures, documents=documents) if mixtures else None,
     )
-    made_from = {"rules": rules.fingerprint, "taxonomy": taxonomy.fingerprint, "taxonomy_version": taxonomy.version}
-    write_table(found.table, Path(out), made_from=made_from)
+    write_table(found.table, Path(out), made_from=corpus.made_from(inputs=found.summary["inputs"]))
     emit(found.summary | {"out": out}, as_json=as_json, quiet=quiet, show=lambda: _show(found, out))
     return 0
+
+
+def _mixtures(before: str, after: str, *, documents: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
+    from annotator.errors import BadInput
+    from annotator.matching.dose import read_mixture
+    from annotator.tables import read_table
+
+    if not documents:
+        raise BadInput("are missing", where="--documents", remedy="Mixtures are of sources, which the documents name.")
+    tables = [read_table(Path(path), {}, made_by="your own hand") for path in (before, after)]
+    first, second = (read_mixture(table, where=path) for table, path in zip(tables, (before, after), strict=True))
+    return first, second
 
 
 def _show(found: Any, out: str) -> None:
@@ -101,3 +102,5 @@ def show_matches(table: Any, summary: dict[str, Any]) -> None:
         print_table(columns, best.rows())
     for missing in summary.get("unmatched", ()):
         click.echo(f"{missing['slice_id']}: nothing to upsample ({missing['reason']}). {missing['wanted']}")
+    if summary.get("dose_response"):
+        click.echo(summary["dose_response"]["note"])

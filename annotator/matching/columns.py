@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import polars as pl
 
 from annotator.errors import BadInput, did_you_mean
 from annotator.rule_table import Rules
+
+_NOT_PLAIN = r"[^a-z0-9]"
 
 
 def own_column(table: pl.LazyFrame, name: str, rules: Rules, *, optional: bool = False) -> pl.Expr:
@@ -31,9 +34,20 @@ def own_column(table: pl.LazyFrame, name: str, rules: Rules, *, optional: bool =
         remedy = f"{did_you_mean(path, schema.names())} Or name it with --column {name}=YOURS."
         raise BadInput(what, where=rules.where, remedy=remedy)
     column, dtype = found
-    if name in rules.names and dtype.is_integer():
-        return column.replace_strict(dict(enumerate(rules.names[name])), default=None, return_dtype=pl.String)
-    return column
+    if name not in rules.names:
+        return column
+    labels = rules.names[name]
+    if dtype.is_integer():
+        known: dict[Any, str] = {number: label[0] for number, label in enumerate(labels)}
+    else:
+        known = {_plain(text): label[0] for label in labels for text in label}
+        column = column.cast(pl.String).str.to_lowercase().str.replace_all("&", "and").str.replace_all(_NOT_PLAIN, "")
+    return column.replace_strict(known, default=None, return_dtype=pl.String)
+
+
+def _plain(text: str) -> str:
+    """A label without case, spaces and punctuation: "Art & Design" and "art_and_design" are one."""
+    return re.sub(_NOT_PLAIN, "", text.lower().replace("&", "and"))
 
 
 def nested_column(schema: Any, path: str) -> tuple[pl.Expr, Any] | None:

@@ -57,17 +57,15 @@ def scan_documents(
     return pl.concat(frames, how="diagonal_relaxed")
 
 
-def known_documents(documents: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
-    """A user's frame of documents with the columns of `scan_documents`; its own further columns stay.
-
-    Raises:
-        BadInput: it has neither tokens nor texts.
-    """
+def known_documents(documents: pl.DataFrame | pl.LazyFrame, *, rules: Rules) -> pl.LazyFrame:
+    """A user's table of documents with the columns of `scan_documents`; its own further columns stay."""
     table = documents.lazy()
     present = table.collect_schema().names()
     missing = [pl.lit(None, dtype=pl.String).alias(name) for name in ("source", "lang") if name not in present]
     tokens = pl.col("tokens").cast(pl.Int64) if "tokens" in present else pl.lit(None, dtype=pl.Int64)
-    host = [] if "host" in present else [_host("url" in present)]
+    host = (
+        [] if "host" in present else [_host(table.collect_schema(), rules, pl.col("url") if "url" in present else None)]
+    )
     sized = table.with_columns(*missing, *host, *_sizes(tokens, pl.col("text") if "text" in present else None))
     return sized.drop("text", "url", strict=False)
 
@@ -110,12 +108,13 @@ def _scanned(shard: Shard, columns: Mapping[str, str], rules: Rules | None) -> p
     texts = {name: _as_text(*theirs[name]) for name in _TEXTS if name in theirs}
     tokens = theirs["tokens"][0].cast(pl.Int64, strict=False) if "tokens" in theirs else pl.lit(None, dtype=pl.Int64)
     return table.select(
-        *(texts.get(name, pl.lit(None, dtype=pl.String)).alias(name) for name in _TEXTS),
+        *(texts.get(name, pl.lit(None, dtype=pl.String)).alias(name) for name in _TEXTS[:3]),
+        _host(schema, rules, texts.get("url")),
         *_sizes(tokens, theirs["text"][0] if "text" in theirs else None),
         pl.lit(shard.name).alias("shard"),
         pl.col("row").cast(pl.Int64),
         *_own(table, rules, schema),
-    ).with_columns(_host(True)).drop("url").filter(_has_id())  # fmt: skip
+    ).filter(_has_id())  # fmt: skip
 
 
 def _own(table: pl.LazyFrame, rules: Rules | None, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
@@ -160,13 +159,19 @@ def _batches(shard: Shard, columns: Mapping[str, str], count_tokens: Counter | N
     tokens = list(read_documents([shard.path], columns=columns, text=False)) if count_tokens is None else []
     if tokens and not any(batch["tokens"].null_count() for batch in tokens):
         for batch in tokens:
-            yield batch.drop("quality").with_columns(_host(True), *_sizes(pl.col("tokens"), None)).drop("url")
+            yield (
+                batch.drop("quality")
+                .with_columns(_host({}, None, pl.col("url")), *_sizes(pl.col("tokens"), None))
+                .drop("url")
+            )
         return
     for batch in read_documents([shard.path], columns=columns):
         counted = pl.col("tokens")
         if count_tokens is not None:
             counted = pl.Series("tokens", count_tokens(batch["text"].to_list()), dtype=pl.Int64)
-        sized = batch.with_columns(counted).with_columns(_host(True), *_sizes(pl.col("tokens"), pl.col("text")))
+        sized = batch.with_columns(counted).with_columns(
+            _host({}, None, pl.col("url")), *_sizes(pl.col("tokens"), pl.col("text"))
+        )
         yield sized.drop("quality", "text", "url")
 
 
@@ -178,10 +183,14 @@ def _sizes(tokens: pl.Expr, text: pl.Expr | None) -> list[pl.Expr]:
     ]
 
 
-def _host(has_url: bool) -> pl.Expr:
-    if not has_url:
+def _host(schema: Mapping[str, pl.DataType], rules: Rules | None, url: pl.Expr | None) -> pl.Expr:
+    """The web host: from the column that a pack names, else from the address; null without either."""
+    named = nested_column(schema, rules.columns["host"]) if rules and "host" in rules.columns else None
+    if named is not None:
+        return named[0].cast(pl.String).str.to_lowercase().alias("host")
+    if url is None:
         return pl.lit(None, dtype=pl.String).alias("host")
-    return pl.col("url").str.to_lowercase().str.extract(_HOST).alias("host")
+    return url.str.to_lowercase().str.extract(_HOST).alias("host")
 
 
 def _as_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:

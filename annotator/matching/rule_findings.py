@@ -11,7 +11,7 @@ import polars as pl
 
 from annotator.matching.profiles import covers, profiles
 from annotator.rule_table import CORE, GATE, Rule, Rules
-from annotator.taxonomy import Taxonomy
+from annotator.taxonomy import AXES, Taxonomy
 
 # Names under which evaluation sets are known; a rule that needs one is training on the test.
 _NAMES = re.compile(
@@ -34,11 +34,18 @@ class Finding:
     message: str
 
 
-def check_rules(rules: Rules, *, taxonomy: Taxonomy, document_labels: pl.DataFrame | None = None) -> list[Finding]:
-    """Findings about a rule file; with document labels also the rules that no document of theirs meets."""
+def check_rules(
+    rules: Rules,
+    *,
+    taxonomy: Taxonomy,
+    document_labels: pl.DataFrame | pl.LazyFrame | None = None,
+    documents: pl.DataFrame | pl.LazyFrame | None = None,
+) -> list[Finding]:
+    """Findings about a rule file; with labels (for packs: documents) also the rules that none of these meets."""
     found = [
         *_operations_without_rule(rules, taxonomy),
-        *_dead(rules, document_labels),
+        *_values_without_rule(rules, taxonomy),
+        *_dead(rules, document_labels, documents),
         *_overlaps(rules),
         *_near_cycles(rules),
         *_benchmark_names(rules),
@@ -55,7 +62,18 @@ def _operations_without_rule(rules: Rules, taxonomy: Taxonomy) -> Iterator[Findi
             yield Finding("overlap", operation, f"operation {operation!r} has rules and a [[no_counterpart]] entry")
 
 
-def _dead(rules: Rules, labels: pl.DataFrame | None) -> Iterator[Finding]:
+def _values_without_rule(rules: Rules, taxonomy: Taxonomy) -> Iterator[Finding]:
+    """Values of the other axes that nothing links to a corpus with labels of its own."""
+    for axis in (axis for axis in AXES if axis != GATE and axis not in rules.category and rules.weights[axis] > 0):
+        ruled = {value for rule in rules.rules if rule.axis == axis for value in rule.slice[axis]}
+        for value in taxonomy.values(axis, "item"):
+            if value not in ruled and value != "other":
+                yield Finding("no_rule", value, f"no rule for {axis} {value!r}")
+
+
+def _dead(
+    rules: Rules, labels: pl.DataFrame | pl.LazyFrame | None, documents: pl.DataFrame | pl.LazyFrame | None
+) -> Iterator[Finding]:
     """Rules whose every match a guard or a rule without their narrowing already gives at the same strength or more."""
     for rule in rules.rules:
         if any(all(p in rule.document for p in guard.document) for guard in rules.guards):
@@ -63,8 +81,8 @@ def _dead(rules: Rules, labels: pl.DataFrame | None) -> Iterator[Finding]:
         wider = next((other for other in rules.rules if other is not rule and _contains(other, rule)), None)
         if wider is not None:
             yield Finding("dead_rule", rule.id, f"rule {rule.id!r} adds nothing to {wider.id!r}, which is wider")
-    if labels is not None:
-        met = profiles(labels, rules=rules).categories
+    if labels is not None or (documents is not None and not rules.needs_labels):
+        met = profiles(labels, rules=rules, documents=documents).categories
         for rule in rules.rules:
             if not any(covers(rule.document, category) for category in met):
                 yield Finding("dead_rule", rule.id, f"rule {rule.id!r} meets no document of these labels")
@@ -79,9 +97,14 @@ def _contains(wide: Rule, narrow: Rule) -> bool:
     same_document = all(
         p == theirs.get(p.column)
         or (p.values and p.column in theirs and set(theirs[p.column].values or "?") <= set(p.values))
+        or (p.prefixes and p.column in theirs and _starts_within(theirs[p.column].prefixes, p.prefixes))
         for p in wide.document
     )
     return same_slice and same_document
+
+
+def _starts_within(narrow: tuple[str, ...], wide: tuple[str, ...]) -> bool:
+    return bool(narrow) and all(prefix.startswith(wide) for prefix in narrow)
 
 
 def _overlaps(rules: Rules) -> Iterator[Finding]:

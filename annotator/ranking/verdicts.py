@@ -10,10 +10,9 @@ import polars as pl
 
 from annotator.matching.profiles import Profiles
 from annotator.ranking.gain import Gains
-from annotator.rule_table import Rules
+from annotator.rule_table import UNGRADED, Rules
 
 REASONS = ("off_slice", "low_quality", "contaminated", "near_duplicate", "source_cap", "over_budget")
-UNGRADED = 0.6  # what an ungraded document counts: as a usable one
 
 
 @dataclass

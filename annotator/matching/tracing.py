@@ -1,0 +1,40 @@
+"""Fingerprints of inputs, so that a mixture can be traced to what made it: of content, never of files or row order."""
+
+from __future__ import annotations
+
+import hashlib
+
+import polars as pl
+
+from annotator.fingerprint import fingerprint
+from annotator.matching.profiles import Profiles, profile_sizes
+
+_ROWS = 1 << 20
+
+
+def table_fingerprint(table: pl.DataFrame) -> str:
+    """The fingerprint of a small table, whatever the order of its rows."""
+    return fingerprint(sorted(fingerprint(row) for row in table.iter_rows(named=True)))
+
+
+def supply_fingerprint(found: Profiles) -> str:
+    """The fingerprint of what matching sees of a corpus: its categories, and how much there is of each combination."""
+    documents, tokens = profile_sizes(found)
+    names = [category.id for category in found.categories]
+    sizes = [documents.tolist(), None if tokens is None else tokens.tolist()]
+    return fingerprint([names, found.members.tolist(), found.exercise, found.guards, *sizes])
+
+
+def corpus_fingerprint(found: Profiles) -> str:
+    """The fingerprint of what ranking sees of a corpus: every document with its labels, grades, tokens and source.
+
+    Args:
+        found: profiles of all documents, in order of doc_id.
+    """
+    digest = hashlib.blake2b(supply_fingerprint(found).encode(), digest_size=32)
+    for part in found.documents.iter_slices(_ROWS):
+        digest.update((part["doc_id"].str.join("\n").item() or "").encode("utf-8", "replace"))
+        for name in ("profile", "quality", "confidence", "tokens"):
+            digest.update(part[name].fill_null(-1).to_numpy().tobytes())
+        digest.update((part["source"].cast(pl.String).fill_null("").str.join("\n").item() or "").encode())
+    return digest.hexdigest()
