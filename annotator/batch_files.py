@@ -155,7 +155,7 @@ def batch_wire(judge: ChatJudge) -> Wire:
     reasoning models are sent no temperature: online a refusal costs a moment, but here it would cost the whole batch.
     """
     manner = judge.wire.manner
-    if _OWN_TEMPERATURE.match(judge.model):
+    if _OWN_TEMPERATURE.match(judge.model.rsplit("/", 1)[-1]):
         manner = replace(manner, dropped=manner.dropped | {"temperature"})
     return Wire(manner, model=judge.model, system=judge.prompt.system, form=judge.form, sampling=judge.sampling)
 

@@ -101,11 +101,13 @@ def collect_(
         "chunks": options["chunks"],
         "progress": lambda now: line.update(now.done, now.total, progress_note(now)),
     }
-    if files:
-        collected, summary = batch.from_file(files, inputs, **settings)
-    else:
-        collected, summary = batch.collect(inputs, ledger=ledger, **settings)
-    line.close()
+    try:
+        if files:
+            collected, summary = batch.from_file(files, inputs, **settings)
+        else:
+            collected, summary = batch.collect(inputs, ledger=ledger, **settings)
+    finally:
+        line.close()
     counts = {"answers": collected.answers, "failures": dict(collected.failures), "unknown": collected.unknown}
     emit(counts | summary.as_dict(), as_json=as_json, quiet=quiet, show=lambda: show_labelling(summary))
     return 1 if summary.failed else 0
