@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 
 from annotator.errors import BadInput
+from annotator.guessing import guess_floors
 from annotator.scores import pass_k
 from annotator.slicing.all_over import ALL_OVER_SHARE, losing_operations, worse_all_over
 from annotator.slicing.by_column import column_table
 from annotator.slicing.described import Described, Trust
 from annotator.slicing.explain_away import Explained, Terms, explain_away
-from annotator.slicing.guessing import guess_floors
 from annotator.slicing.label_noise import label_fragility, rates
 from annotator.slicing.lattice import Lattice, build_lattice
 from annotator.slicing.outcomes import Outcomes, outcomes

@@ -24,6 +24,7 @@ FLOORS = [
         "distillation",
         "sample",
         "scores",
+        "guessing",
         "slicing",
         "slices",
         "diagnosis",

@@ -11,7 +11,6 @@ import polars as pl
 
 from annotator.scores import clustered_se, paired_change, score_interval
 from annotator.slicing.explain_away import Explained
-from annotator.slicing.guessing import mean_floor
 from annotator.slicing.lattice import Lattice
 from annotator.slicing.outcomes import QUESTIONS, Outcomes, rounded
 from annotator.slicing.significance import PRIOR_ITEMS, Floats, benjamini_hochberg, detectable, one_sided_p, shrink
@@ -113,7 +112,7 @@ class Described:
             "score": rounded(float(score.mean())),
             "low": rounded(low),
             "high": rounded(high),
-            "guess_floor": rounded(None if self.floors is None else mean_floor(self.floors[at])),
+            "guess_floor": rounded(_mean_floor(None if self.floors is None else self.floors[at])),
             "reference_score": rounded(float(frame["reference_score"].to_numpy().mean())) if compared else None,
             "deficit": rounded(float(self.d[at].mean())),
             "deficit_shrunk": rounded(shrunk),
@@ -138,7 +137,7 @@ class Described:
             "clusters": int(self.joined.clusters.max()) + 1 if self.joined.clusters is not None else frame.height,
             "score": rounded(float(frame["score"].to_numpy().mean())),
             "score_se": rounded(clustered_se(frame["score"].to_numpy(), self.joined.clusters)),
-            "guess_floor": rounded(mean_floor(self.floors)),
+            "guess_floor": rounded(_mean_floor(self.floors)),
             "reference_score": rounded(float(frame["reference_score"].to_numpy().mean())) if compared else None,
             "change": rounded(change["estimate"]) if compared else None,
             "change_low": rounded(change["low"]) if compared else None,
@@ -174,3 +173,7 @@ class Described:
         if fragile:
             text += f" {fragile} would not pass in more than 40 % of the tables with as many label errors as assumed."
         return text
+
+
+def _mean_floor(floors: Floats | None) -> float | None:
+    return None if floors is None or np.isnan(floors).all() else float(np.nanmean(floors))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
 from annotator.diagnosis.answers import answers_in, gold_of
@@ -27,8 +26,3 @@ def guess_floors(items: pl.DataFrame, samples: pl.DataFrame, item_ids: list[str]
         found = answers_in(text, golds[item_id])
         given[item_id].append(found[0].value if found else None)
     return guess_floor(list(given.values()), [min(golds[item_id].accepted) for item_id in item_ids], k)
-
-
-def mean_floor(floors: Floats | None) -> float | None:
-    """The floor of several items together; None where it is not known."""
-    return None if floors is None or np.isnan(floors).all() else float(np.nanmean(floors))
