@@ -1,7 +1,6 @@
 """Faults of the harness are told from missing skills, on made-up logs and on real ones."""
 
 import random
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,9 +11,6 @@ from annotator.diagnosis.answers import gold_of
 from annotator.diagnosis.layouts import templates_from
 from annotator.diagnosis.rescore import cut_first_answer, evidence, rescored
 from annotator.errors import BadInput
-
-SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the real runs lie beside the checkout, not in it")
 
 
 def exam(items=240, *, rate=0.8, seed=0):
@@ -365,49 +361,3 @@ def test_samples_can_be_re_scored_for_the_slices():
     assert again["score"].to_list() == reference["score"].to_list()
     with pytest.raises(BadInput, match="Did you mean 'cut_first_answer'"):
         rescored(items, candidate, rule="cut_first_anwser")
-
-
-@needs_shared
-def test_case_1_of_the_paper_an_end_token_fault_in_a_real_run():
-    """Real BBH chains of thought, with what a model without a stop would write appended, scored by the last match."""
-    from annotator.readers import read_items, read_samples
-
-    items = read_items([SHARED / "benchmarks" / "bbh.jsonl.gz"])
-    reference = read_samples([SHARED / "runs" / "bbh__code-davinci-002-cot.jsonl.gz"])
-    generator = random.Random(0)
-    questions, target = items["prompt"].to_list(), dict(items.select("item_id", "target").iter_rows())
-    texts, scores = [], []
-    for item_id, text in reference.select("item_id", "response").iter_rows():
-        guess = generator.choice(["(A)", "(B)", "True", "No", "7"])
-        texts.append(
-            f"{text}\n\nQ: {generator.choice(questions)}\nA: Let's think step by step. So the answer is {guess}."
-        )
-        scores.append(float(guess == target[item_id]))
-    candidate = reference.with_columns(pl.Series("response", texts), pl.Series("score", scores), run=pl.lit("no-stop"))
-
-    found = diagnose(items, candidate, reference=reference, bootstraps=200)
-
-    assert (found["verdict"], found["cause"]) == ("not_data", "termination")
-    assert found["recovered_share"]["low"] >= 0.9
-    assert abs(found["residual_drop"]) < 0.01
-
-
-@needs_shared
-@pytest.mark.parametrize(
-    ("benchmark", "weak", "strong"),
-    [
-        ("gsm8k", "gsm8k__gemma-2-2b-it", "gsm8k__gpt-4o-mini-2024-07-18"),
-        ("mmlu_pro", "mmlu_pro__Meta-Llama-3-8B", "mmlu_pro__Meta-Llama-3_1-8B-Instruct"),
-    ],
-)
-def test_case_2_of_the_paper_a_really_weaker_model(benchmark, weak, strong):
-    """No fault explains the drop, even where a base model runs on after nearly every answer."""
-    from annotator.readers import read_items, read_samples
-
-    items = read_items([SHARED / "benchmarks" / f"{benchmark}.jsonl.gz"])
-    candidate, reference = (read_samples([SHARED / "runs" / f"{run}.jsonl.gz"]) for run in (weak, strong))
-
-    found = diagnose(items, candidate, reference=reference, bootstraps=200)
-
-    assert found["verdict"] == "data"
-    assert found["residual"]["low"] > 0.05
