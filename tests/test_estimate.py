@@ -49,6 +49,7 @@ def test_a_forecast_learns_from_what_the_cache_holds(tmp_path):
     cache.close()
     learnt = estimate([items], judge=judge, cache_dir=tmp_path / "cache")
 
+    assert (blank.measured_on, learnt.measured_on) == (0, 10)
     assert (learnt.cached, learnt.to_ask) == (10, 30)
     assert learnt.input_tokens == pytest.approx(30 * twice, rel=0.01)
     assert learnt.output_tokens == 30 * 200

@@ -71,7 +71,7 @@ def command(
             from annotator.label import estimate
 
             forecast = estimate(paths, judge=judge, cache_dir=options["cache_dir"], **cutting).as_dict()
-            emit(forecast, as_json=as_json, quiet=quiet, show=lambda: print_table(["", "forecast"], _rows(forecast)))
+            emit(forecast, as_json=as_json, quiet=quiet, show=lambda: _show_forecast(forecast))
             return 0
         keep_inputs(out, *paths)
         summary = _label(paths, judge, out, options, cutting, quiet=quiet)
@@ -112,6 +112,13 @@ def progress_note(now: Any) -> str:
     if now.failed:
         parts.append(f"{now.failed:,} failed")
     return ", ".join(parts)
+
+
+def _show_forecast(forecast: dict[str, Any]) -> None:
+    print_table(["", "forecast"], _rows(forecast))
+    if forecast["input_tokens"] and not forecast["measured_on"]:
+        click.echo("The cache has no answer of this judge: tokens are estimates, without what a reasoning model thinks "
+                   "to itself. After a run with --max-records 50 they are measured.")  # fmt: skip
 
 
 def _rows(summary: dict[str, Any]) -> list[list[Any]]:

@@ -39,8 +39,8 @@ class Estimate:
     """What a run would do. records = cached + to_ask + repeated; bad rows are no records.
 
     repeated: records whose very text is asked for already. With `chunks`, these three count chunks.
-    input_tokens, output_tokens: of what would be sent, the schema of the answer among it; measured on what the cache
-    holds of this judge, where it holds some.
+    input_tokens, output_tokens: of what would be sent, the schema of the answer among it; measured on `measured_on`
+    answers that the cache holds of this judge. Without any, what a reasoning model thinks to itself is not counted.
     cost_usd: without any discount for the provider's prompt cache, so at most; None when no price is known.
     cost_with_prompt_cache_usd: if the provider serves the instructions, which all requests begin with, from its cache
     for all but the first, at its discount.
@@ -62,6 +62,7 @@ class Estimate:
     by_student: int | None = None
     asked_low: int | None = None
     asked_high: int | None = None
+    measured_on: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -208,6 +209,7 @@ class _Forecast:
             by_student=self._records - round(total.records) if foresight else None,
             asked_low=low,
             asked_high=high,
+            measured_on=len(self._output_of_cached),
         )
 
 
