@@ -141,10 +141,10 @@ class Memory:
         try:
             known = self._read()["endpoints"][self._key]
             manner = Manner(known["strategy"], frozenset(known["dropped"]), known["tokens_field"])
+            sound = manner.strategy in STRATEGIES and manner.dropped | {manner.tokens_field} <= set(_FIELDS)
             fresh = 0 <= (time.time() if now is None else now) - known["time"] < _REMEMBERED_S
         except (KeyError, TypeError):
             return None
-        sound = manner.strategy in STRATEGIES and manner.dropped <= set(_FIELDS) and manner.tokens_field in _FIELDS
         return manner if sound and fresh else None
 
     def keep(self, manner: Manner) -> None:
