@@ -21,16 +21,17 @@ def command() -> None:
 @click.argument("spec", default="embedded")
 @output_options
 def info(spec: str, quiet: bool, as_json: bool) -> None:
-    """Print the card of a student judge: SPEC is `embedded` or `student:PATH`.
+    """Print the card of a student judge: SPEC is `embedded`, `embedded:accurate` or `student:PATH`.
 
     The agreement figures are against reference labels that the student was not trained on.
     """
     from annotator.judges.student import Student, embedded_path
 
-    if spec != "embedded" and not spec.startswith("student:"):
+    scheme, _, path = spec.partition(":")
+    if scheme not in ("embedded", "student"):
         remedy = "An LLM's agreement is measured with your own reference labels."
         raise BadInput(f"{spec!r} has no card: only students do", where="judge info", remedy=remedy)
-    student = Student.load(embedded_path() if spec == "embedded" else Path(spec.removeprefix("student:")))
+    student = Student.load(embedded_path(spec) if scheme == "embedded" else Path(path))
     card = student.card
     emit(card | {"fingerprint": student.fingerprint}, as_json=as_json, quiet=quiet, show=lambda: show_card(card))
 

@@ -25,6 +25,7 @@ Duals = dict[str, tuple[np.ndarray, np.ndarray]]
 class Lesson:
     """What one side learns from: texts with their sources, and the values of each head.
 
+    encoded: the embeddings of the texts, where the student is to see them.
     targets: head name -> (values in taxonomy order, matrix of texts x values, rows sum to 1; the set head is 0/1).
     labelled: how many of the texts, from the first, carry the user's labels. The rest are written examples: learnt from
         in every fold, with `weight` 2 for 1, and never scored.
@@ -32,6 +33,7 @@ class Lesson:
 
     kind: Kind
     batch: features.Batch
+    encoded: np.ndarray | None
     sources: np.ndarray
     ids: np.ndarray
     targets: dict[str, tuple[tuple[str, ...], np.ndarray]]

@@ -179,8 +179,8 @@ def open_judge(
     """Open the judge that `spec` names; nothing is sent yet.
 
     Args:
-        spec: "openai:MODEL", "instructor:PROVIDER/MODEL", "student:PATH", "embedded", or "cascade:STUDENT,LLM" of two
-            of these: the student labels what it is sure of, the LLM the rest. Several LLMs vote (see `PanelJudge`).
+        spec: "openai:MODEL", "instructor:PROVIDER/MODEL", "student:PATH", "embedded", "embedded:accurate", or
+            "cascade:STUDENT,LLM" of two of these: the student labels what it is sure of, the LLM the rest. Several LLMs vote (see `PanelJudge`).
         prompt: required by LLMs, ignored by students.
         base_url: of any OpenAI-compatible endpoint; None = OpenAI itself.
         api_key: sent to the endpoint, and never written anywhere.
@@ -211,7 +211,7 @@ def open_judge(
     if below is not None:
         remedy = "Write --judge cascade:student:PATH,openai:MODEL."
         raise BadInput("only a cascade has a threshold", where="--below", remedy=remedy)
-    if len(specs) == 1 and (specs[0] == "embedded" or specs[0].partition(":")[0] == "student"):
+    if len(specs) == 1 and specs[0].partition(":")[0] in ("embedded", "student"):
         from annotator.judges.columns import open_student
 
         if votes > 1:

@@ -16,7 +16,7 @@ from annotator.taxonomy import Kind, Taxonomy
 
 DEFAULT_BELOW = 0.6
 # Greedy, so that a folder may have commas in its name.
-_SPEC = re.compile(r"cascade:(?P<student>embedded|student:.+),(?P<asked>(?:openai|instructor):.+)")
+_SPEC = re.compile(r"cascade:(?P<student>embedded(?::accurate)?|student:.+),(?P<asked>(?:openai|instructor):.+)")
 
 
 @dataclass(frozen=True, slots=True)

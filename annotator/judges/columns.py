@@ -10,10 +10,10 @@ from annotator.taxonomy import Kind, Taxonomy
 
 
 def open_student(spec: str, *, kind: Kind, taxonomy: Taxonomy) -> StudentJudge:
-    """The student that `spec` names: "embedded", or "student:PATH".
+    """The student that `spec` names: "embedded", "embedded:accurate", or "student:PATH".
 
     Raises:
-        BadInput: no path, or a folder that holds no readable student.
+        BadInput: no path, a folder that holds no readable student, or one that needs an extra which is not installed.
     """
     from annotator.judges.student import Student, embedded_path
 
@@ -21,7 +21,7 @@ def open_student(spec: str, *, kind: Kind, taxonomy: Taxonomy) -> StudentJudge:
     if scheme == "student" and not path:
         remedy = "Write student:FOLDER, with the folder that `annotator distill` made."
         raise BadInput("no path", where=spec, remedy=remedy)
-    student = Student.load(embedded_path() if scheme == "embedded" else Path(path))
+    student = Student.load(embedded_path(spec) if scheme == "embedded" else Path(path))
     trained = student.card.get("taxonomy_version")
     if trained != taxonomy.version:
         what = f"was trained on taxonomy version {trained!r}, not {taxonomy.version!r}"
