@@ -180,7 +180,8 @@ def open_judge(
 
     Args:
         spec: "openai:MODEL", "instructor:PROVIDER/MODEL", "student:PATH", "embedded", "embedded:accurate", or
-            "cascade:STUDENT,LLM" of two of these: the student labels what it is sure of, the LLM the rest. Several LLMs vote (see `PanelJudge`).
+            "cascade:STUDENT,LLM" of two of these: the student labels what it is sure of, the LLM the rest. Several
+            LLMs vote (see `PanelJudge`).
         prompt: required by LLMs, ignored by students.
         base_url: of any OpenAI-compatible endpoint; None = OpenAI itself.
         api_key: sent to the endpoint, and never written anywhere.
