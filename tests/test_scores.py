@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
 from annotator import scores
 from annotator.errors import BadInput
@@ -74,6 +76,29 @@ def test_pass_at_k_never_falls_as_k_grows(n, data):
     assert scores.pass_all_k(n, c, k) >= scores.pass_all_k(n, c, k + 1)
 
 
+def test_every_metric_of_an_item():
+    """Two of four right, "4" said twice: each metric from its own definition."""
+    samples = samples_of([("a", 1.0), ("a", 1.0), ("a", 0.0), ("a", 0.0)])
+    samples = samples.with_columns(parsed_answer=pl.Series(["4", "4.0", "5", "6"]))
+
+    def score(metric):
+        return scores.item_scores(samples, metric=metric)["score"][0]
+
+    assert score("g-pass@2:0.5") == pytest.approx(5 / 6)
+    assert score("g-pass@2:1") == pytest.approx(1 / 6)
+    assert score("maj@4") == 1.0  # what is scored right counts as one answer, however it is written
+    assert math.isnan(score("maj@5"))
+    with pytest.raises(BadInput, match="maj@k needs the answer of every output"):
+        scores.item_scores(samples.drop("parsed_answer"), metric="maj@4")
+
+
+@pytest.mark.parametrize("metric", ["pass@0", "g-pass@8", "pass@8:0.5", "mean:0.5", "maj@", "g-pass@8:1.5"])
+def test_a_metric_that_is_half_written_is_refused(metric):
+    """A share without its metric, or the reverse, would answer another question."""
+    with pytest.raises(BadInput, match="is not known"):
+        scores.item_scores(samples_of([("a", 0.0)]), metric=metric)
+
+
 def test_the_most_frequent_answer_wins_and_ties_share():
     """Nothing extracted never wins; with fewer answers than votes there is no value."""
     assert scores.maj_at_k(["4", "4", "5", None], "4", 4) == 1.0
@@ -131,6 +156,61 @@ def test_copying_every_item_within_its_cluster_changes_no_interval(rows):
     once = scores.score_interval(values, clusters)
     twice = scores.score_interval(values * 2, clusters * 2)
     assert once == pytest.approx(twice, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.sampled_from([-1.0, -0.25, 0.0, 0.5]), st.integers(0, 5)), min_size=2, max_size=40))
+def test_copying_every_pair_within_its_cluster_changes_no_test(rows):
+    """Neither the interval nor the p-value of a paired change."""
+    values, clusters = [value for value, _ in rows], [cluster for _, cluster in rows]
+
+    once, twice = scores.paired_change(values, clusters), scores.paired_change(values * 2, clusters * 2)
+
+    if len(set(clusters)) < len(values):  # else the copies make clusters of what stood alone: the test changes its kind
+        assert once == pytest.approx(twice, abs=1e-9, nan_ok=True)
+    assert (once["low"], once["high"]) == pytest.approx((twice["low"], twice["high"]), abs=1e-9, nan_ok=True)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 9)), min_size=2, max_size=40), st.randoms())
+def test_the_order_of_items_changes_no_interval(rows, shuffle):
+    """Standard error, interval and change of shuffled rows."""
+    other = shuffle.sample(rows, len(rows))
+    first, second = ([value for value, _ in order] for order in (rows, other))
+    here, there = ([cluster for _, cluster in order] for order in (rows, other))
+
+    assert scores.score_interval(first, here) == pytest.approx(scores.score_interval(second, there), abs=1e-12)
+    assert scores.paired_change(first, here) == pytest.approx(
+        scores.paired_change(second, there), abs=1e-12, nan_ok=True
+    )
+
+
+def test_p_values_of_a_change_are_uniform_where_nothing_changed():
+    """400 worlds of 60 families of one to four items that share their luck: Kolmogorov-Smirnov."""
+    p = []
+    for world in range(400):
+        generator = np.random.default_rng([5, world])
+        clusters = np.repeat(np.arange(60), generator.integers(1, 5, 60))
+        d = generator.normal(size=60)[clusters] + generator.normal(size=len(clusters))
+        p.append(scores.paired_change(d, clusters)["p"])
+
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+
+
+@given(st.integers(0, 15), st.integers(0, 15))
+def test_the_exact_test_of_flips_agrees_with_statsmodels(gains, losses):
+    """McNemar's exact test of the two-by-two table."""
+    table = [[3, losses], [gains, 4]]
+    theirs = mcnemar(table, exact=True).pvalue if gains + losses else 1.0
+
+    assert scores.paired_change([1.0] * gains + [-1.0] * losses + [0.0] * 7)["p"] == pytest.approx(theirs)
+
+
+@given(st.integers(1, 60), st.data())
+def test_intervals_agree_with_statsmodels(n, data):
+    """proportion_confint by the methods "wilson" and "beta"."""
+    c = data.draw(st.integers(0, n))
+
+    assert scores.wilson_interval(c / n, n) == pytest.approx(proportion_confint(c, n, method="wilson"), abs=1e-9)
+    assert scores.clopper_pearson(c, n) == pytest.approx(proportion_confint(c, n, method="beta"), abs=1e-9)
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=2, max_size=40))

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse, stats
 
-from annotator.slicing import significance
+from annotator.slicing import partial, significance
+from annotator.slicing.explain_away import Terms, partial_tests
+from annotator.slicing.lattice import Conjunction, Lattice
 
 
 def random_sets(generator, sets, items, size):
@@ -94,3 +99,94 @@ def test_power_gives_the_published_detectable_drops():
 
     assert [round(drop, 2) for drop in found] == [0.26, 0.18, 0.12, 0.08]
     assert significance.items_for_power(found[0], spread=0.5, tests=20) == 50
+
+
+def lattice_of(members):
+    """Sets as candidates, named by their number."""
+    names = [Conjunction(solving_operation=(f"o{row:03d}",)) for row in range(members.shape[0])]
+    return Lattice(names, members, np.diff(members.indptr).astype(np.int64))
+
+
+def partly(members, d, **options):
+    terms = Terms(min_items=2, min_deficit=-9.0)
+    return partial_tests(lattice_of(members), d, terms, scale=np.ones(members.shape[0]), **options)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_what_a_slice_adds_to_others_agrees_with_regression(seed):
+    """The sum of squares that a third set takes from two overlapping ones is that of statsmodels' least squares."""
+    generator = np.random.default_rng(seed)
+    members = random_sets(generator, 3, 80, 25)
+    d = generator.normal(size=80)
+    x = members.toarray().T
+
+    looked = partly(members, d).look((0, 1))
+
+    two, three = (sm.OLS(d, sm.add_constant(x[:, :count])).fit() for count in (2, 3))
+    assert looked.left == pytest.approx(two.ssr, rel=1e-6)
+    assert looked.gain[2] * d.var(ddof=1) == pytest.approx(two.ssr - three.ssr, rel=1e-4, abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_with_nothing_accepted_the_partial_test_is_the_first_test(seed):
+    """The same moderated Welch t as max-T computes, set by set, where the mean is large enough to be asked."""
+    generator = np.random.default_rng(seed)
+    members, d = random_sets(generator, 12, 100, 20), generator.normal(size=100)
+
+    given_nothing = partly(members, d).look(()).t
+    first = significance.max_t(members, d, seed=0, permutations=9, min_items=2).t
+
+    assert given_nothing == pytest.approx(first, rel=1e-6)
+
+
+def test_weights_count_items_as_often_as_they_say():
+    """An item of weight two is the same as that item twice."""
+    generator = np.random.default_rng(2)
+    members, d = random_sets(generator, 5, 60, 20), generator.normal(size=60)
+    weights = generator.integers(0, 3, 60)
+    copied = sparse.csr_array(np.repeat(members.toarray(), weights, axis=1))
+
+    weighted = partly(members, d, weights=weights.astype(float)).look((1,))
+    plain = partly(copied, np.repeat(d, weights)).look((1,))
+
+    assert weighted.t == pytest.approx(plain.t)
+    assert weighted.left == pytest.approx(plain.left)
+
+
+def test_the_union_of_accepted_slices_adds_nothing_to_them():
+    """Two halves and their union: once the halves are in, the union has no items of its own left."""
+    halves = np.zeros((3, 40))
+    halves[0, :10] = halves[1, 10:20] = halves[2, :20] = 1.0
+    d = np.r_[np.full(20, 1.0), np.zeros(20)] + np.random.default_rng(0).normal(scale=0.1, size=40)
+
+    looked = partly(sparse.csr_array(halves), d).look((0, 1))
+
+    assert looked.t[2] == -np.inf
+    assert np.isfinite(partial.Partial.residuals(partly(sparse.csr_array(halves), d), (0, 1, 2))).all()
+
+
+def test_adjusted_p_values_fall_as_the_statistic_rises():
+    """`adjusted` of the statistics seen gives the p-values of the test itself, and larger ones no larger p."""
+    generator = np.random.default_rng(8)
+    members, d = random_sets(generator, 30, 200, 25), generator.normal(size=200)
+    levels = np.repeat([1, 2], 15)
+    tests = significance.max_t(members, d, seed=1, levels=levels, permutations=199)
+
+    assert tests.adjusted(tests.t).tolist() == tests.p.tolist()
+    assert (tests.adjusted(tests.t + 1.0) <= tests.p).all()
+    assert (tests.adjusted(tests.needed + 1e-3) <= 0.05).all()
+    assert (tests.adjusted(tests.needed - 1e-3) > 0.049).all()
+
+
+def test_one_sided_p_values_are_uniform_without_a_difference():
+    """The unadjusted p of one set of 40 among 400 items, over 400 worlds: Kolmogorov-Smirnov."""
+    members = sparse.csr_array((np.arange(400) < 40).astype(float)[None, :])
+    p = []
+    for world in range(400):
+        d = np.random.default_rng([9, world]).normal(size=400)
+        t = significance.max_t(members, d, seed=0, permutations=0).t
+        p.append(float(significance.one_sided_p(t, np.array([40.0]))[0]))
+
+    assert stats.kstest(p, "uniform").pvalue > 0.01

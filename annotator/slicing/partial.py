@@ -129,10 +129,10 @@ class Partial:
         n, effective = np.where(testable, self.sizes, 1.0), np.where(testable, effective, 1.0)
         prior = self._spread(residual)
         inside = np.maximum(squares - total**2 / n, 0.0)
-        outside = np.maximum(left - float(weighted.sum()) ** 2 / self.total - inside, 0.0)
-        error = (inside + PRIOR_ITEMS * prior) / (n - 1 + PRIOR_ITEMS) / n
         rest = np.maximum(self.total - n, 2.0)
-        apart = np.maximum(1 / effective - 1 / n, 0.0)
+        outside = np.maximum(left - squares - (float(weighted.sum()) - total) ** 2 / rest, 0.0)
+        error = (inside + PRIOR_ITEMS * prior) / (n - 1 + PRIOR_ITEMS) / n
+        apart = np.maximum(1 / effective - 1 / n, 0.0)  # 1 / rest where nothing is accepted
         error = error + (outside + PRIOR_ITEMS * prior) / (rest - 1 + PRIOR_ITEMS) * apart
         coefficient = total / effective
         testable &= (coefficient >= self.min_deficit) & (error > 1e-300)
