@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from llm_server import LLMServer
 from annotator.budget import Budget, price_of
 from annotator.errors import BadInput, ServiceFailure, StoppedEarly
 from annotator.judges import Pace, Sampling, Usage, open_judge
+from annotator.judges.cache import cache_stats
 from annotator.judges.scripted import ScriptedJudge
 from annotator.label import estimate, label
 from annotator.prompts import load_prompt
@@ -432,6 +434,29 @@ def test_labelling_works_where_an_event_loop_runs_already(tmp_path):
         return label([items], out=tmp_path / "l.parquet", judge=ScriptedJudge(lambda _: LABEL), cache_dir=None)
 
     assert asyncio.run(cell()).labelled == 5
+
+
+def test_an_interrupted_cell_of_a_notebook_keeps_what_was_answered(tmp_path):
+    """The work goes on in another thread than the one that is interrupted: it stops too, and commits."""
+    items = write_items(tmp_path / "items.jsonl", 2000)
+    loop = asyncio.new_event_loop()
+    with LLMServer(Faults(latency_ms=50)) as server:
+
+        def interrupt_later():
+            while len(server.stats().answered) < 20:
+                time.sleep(0.02)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        async def cell():
+            label([items], out=tmp_path / "l.parquet", judge=judge_at(server), cache_dir=tmp_path / "cache")
+
+        threading.Thread(target=interrupt_later, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(cell())
+        loop.close()
+        answered = len(server.stats().answered)
+    assert answered < 2000
+    assert cache_stats(tmp_path / "cache")["answers"] >= answered - QUICK.concurrency
 
 
 def test_scripts_get_one_json_object_whatever_the_exit_code(tmp_path):

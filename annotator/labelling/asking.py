@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -317,10 +318,12 @@ def _run_to_its_end(work: Coroutine[Any, Any, None]) -> None:
     except RuntimeError:
         asyncio.run(work)
         return
-    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None] | None]] = []
+    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 
     async def noted() -> None:
-        started.append((asyncio.get_running_loop(), asyncio.current_task()))
+        task = asyncio.current_task()
+        assert task is not None
+        started.append((asyncio.get_running_loop(), task))
         await work
 
     with ThreadPoolExecutor(1, thread_name_prefix="asking") as thread:
@@ -329,6 +332,6 @@ def _run_to_its_end(work: Coroutine[Any, Any, None]) -> None:
             done.result()
         except KeyboardInterrupt:  # it comes to the waiting thread; what was answered is still to be committed
             for loop, task in started:
-                if task is not None:
+                with suppress(RuntimeError):  # it has ended just now
                     loop.call_soon_threadsafe(task.cancel)
             raise
