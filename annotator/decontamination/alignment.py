@@ -106,7 +106,7 @@ def _needed_news(part: Part) -> float:
 
 
 def _counted_runs(same: np.ndarray) -> list[tuple[int, int]]:
-    """Runs (first, end) of matched words that count: the longer ones, and those that one replaced word parts from them."""
+    """Runs (first, end) of matched words that count: the longer ones, and those one replaced word away."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], same.view(np.int8), [0])))).tolist()
     runs = list(zip(edges[::2], edges[1::2], strict=True))
     counted = [end - first >= SHORTEST_RUN for first, end in runs]

@@ -90,8 +90,9 @@ def split_words(texts: Sequence[str]) -> Words:
     first, last = _runs(raw, kinds)
     hashes = _word_hashes(raw, first, last)
     start, end = (first, last) if where is None else (where[first], where[last - 1] + 1)
-    text = np.searchsorted(begins, start, side="right") - 1
-    return Words(hashes, text.astype(np.int32), start - begins[text], end - begins[text])
+    counts = np.diff(np.searchsorted(start, begins))
+    text = np.repeat(np.arange(len(folded), dtype=np.int32), counts)
+    return Words(hashes, text, start - begins[text], end - begins[text])
 
 
 def ngrams(words: Words, n: int) -> tuple[np.ndarray, np.ndarray]:

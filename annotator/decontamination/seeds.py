@@ -9,7 +9,7 @@ import numpy as np
 from annotator.decontamination.ngrams import Words, ngrams
 
 _POSTINGS = 64  # a seed of more places is a template; its first places stand for all
-_FILTER_BITS = 24  # at most: 16 MB, so that of a million seeds one n-gram in sixteen passes by chance
+_FILTER_BITS = 24  # at most: two tables of 16 MB let one foreign run in 256 pass, of a million seeds
 
 
 class Seeds:
@@ -36,10 +36,12 @@ class Seeds:
         self._counts = np.minimum(counts[kept], _POSTINGS)
         self._part = np.asarray(chosen, dtype=np.int64)[owner[at[order]]] if len(order) else order
         self._offset = at[order] - begin[owner[at[order]]]
-        bits = min(_FILTER_BITS, max(1, len(self._keys)).bit_length() + 5)
-        self._shift = np.uint64(64 - bits)
-        self._filter = np.zeros(1 << bits, dtype=bool)
-        self._filter[self._keys >> self._shift] = True
+        bits = min(_FILTER_BITS, max(1, len(self._keys)).bit_length() + 4)
+        self._shifts = np.uint64(64 - bits), np.uint64(64 - 2 * bits)
+        self._mask = np.uint64((1 << bits) - 1)
+        self._filters = np.zeros((2, 1 << bits), dtype=bool)
+        for shift, table in zip(self._shifts, self._filters, strict=True):
+            table[(self._keys >> shift) & self._mask] = True
 
     def hits(self, runs: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where a seed stands in a part and a text: (word of the batch, part, word of the part), three equal arrays.
@@ -47,7 +49,8 @@ class Seeds:
         Args:
             runs, at: as `ngrams` gives them for `words`.
         """
-        maybe = np.flatnonzero(self._filter[runs >> self._shift])
+        maybe = np.flatnonzero(self._filters[0][runs >> self._shifts[0]])
+        maybe = maybe[self._filters[1][(runs[maybe] >> self._shifts[1]) & self._mask]]
         if not len(maybe) or not len(self._keys):
             return (np.zeros(0, dtype=np.int64),) * 3
         found = np.minimum(np.searchsorted(self._keys, runs[maybe]), len(self._keys) - 1)
