@@ -123,6 +123,23 @@ def test_fields_are_dropped_one_by_one_and_the_limit_gets_its_other_name_first()
     assert not learner.adapt(learner.manner, refused("Unknown field max_tokens"))
 
 
+@pytest.mark.parametrize(
+    ("reason", "words", "dropped"),
+    [
+        ("rejected", "Logprobs is not enabled for models/gemini-2.5-pro", True),
+        ("forbidden", "You are not allowed to request logprobs from this model.", True),
+        ("forbidden", "You are not allowed to sample from this model.", False),
+        ("rejected", "Invalid value for 'messages'.", False),
+        ("server_error", "unknown field logprobs", False),
+    ],
+)
+def test_a_field_is_dropped_only_when_it_is_named_as_what_is_wrong(reason, words, dropped):
+    """In the words of Gemini and of OpenAI, which says it with 403."""
+    learner = Learner("auto", None)
+    assert learner.adapt(learner.manner, Fault("row", reason, words, 400)) is dropped
+    assert learner.manner.dropped == ({"logprobs"} if dropped else set())
+
+
 def test_six_invalid_answers_and_no_valid_one_end_a_strategy():
     """One valid answer proves it for good."""
     learner, proven = Learner("auto", None), Learner("auto", None)

@@ -21,7 +21,7 @@ _FORM_REFUSED = re.compile(
     r"response_format|json_schema|json_object|\b(?:structured|strict|tools?|tool_choice|functions?|grammar)\b", re.I
 )
 _FIELD_UNKNOWN = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra|not permitted|not allowed|instead"
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra|not permitted|not allowed|not enabled|instead"
     r"|invalid (?:field|param|arg)",
     re.I,
 )
@@ -80,19 +80,19 @@ class Learner:
 
     def adapt(self, sent: Manner, fault: Fault) -> bool:
         """Whether a request that was refused should be sent again in another manner than `sent`."""
-        if fault.reason not in ("rejected", "server_error"):
+        if fault.reason not in ("rejected", "forbidden", "server_error"):
             return False
         if sent != self.manner:
             return True  # refused in a manner that was given up in the meantime
         if self._outcomes[sent.strategy, True]:
             return False
-        form = _FORM_REFUSED.search(fault.detail) is not None
-        field = fault.reason == "rejected" and _FIELD_UNKNOWN.search(fault.detail) is not None
+        form = fault.reason != "forbidden" and _FORM_REFUSED.search(fault.detail) is not None
+        field = fault.reason != "server_error" and _FIELD_UNKNOWN.search(fault.detail) is not None
         if (form or field) and self._forget():
             return True
         if field:
             for word, name in _FIELDS.items():
-                if re.search(rf"\b{word}\b", fault.detail) and self._drop(word, name):
+                if re.search(rf"\b{word}\b", fault.detail, re.I) and self._drop(word, name):
                     return True
         return form and self._step_down()
 
