@@ -202,9 +202,9 @@ def explain(slice_row: Mapping[str, Any], document: Mapping[str, Any], *, rules:
             corpus's own columns, a row of those.
 
     Returns:
-        affinity, guard (id or None), worth {product, arithmetic} (what exercise, quality and confidence leave of it), and
-        per operation of the document: category_id, affinity, position weight, practised (exercise counts), steps
-        [{axis, weight, slice, document, strength, rule_ids}], arithmetic (the formula with its numbers).
+        affinity, guard (id or None), worth {product, arithmetic}: what exercise, quality and confidence leave of it;
+        operations, one for each of the document: category_id, affinity, position (its weight), practised (exercise
+        counts), steps [{axis, weight, slice, document, strength, rule_ids}], arithmetic (the formula with its numbers).
     """
     if rules.needs_labels and not document.get(GATE):
         raise BadInput("the document has no labels", where=str(document.get("record_id", "")))

@@ -220,6 +220,8 @@ def test_without_items_the_summary_says_that_nothing_was_decontaminated():
         ({"budget_tokens": 0}, "--budget-tokens: a budget of 0 tokens"),
         ({"max_repeats": 0}, "--max-repeats"),
         ({"max_source_share": 1.5}, "--max-source-share"),
+        ({"max_host_share": 0.0}, "--max-host-share"),
+        ({"replay_share": 1.0}, "--replay-share"),
     ],
 )
 def test_limits_out_of_range_are_refused(options, message):
@@ -234,6 +236,82 @@ def test_labels_of_other_documents_are_refused():
         ranked([sums("a")], sized(b=10))
 
 
+def test_a_document_longer_than_the_budget_leaves_it_to_those_behind():
+    """It stands at the head of its queue, and is put off: a small budget goes to shorter documents."""
+    rows = [sums("long"), *(sums(f"s{k}", quality=4) for k in range(8))]
+    corpus = sized(long=5000, **{f"s{k}": 100 for k in range(8)})
+
+    found = ranked(rows, corpus, wanted=[SUMS], budget_tokens=800, max_repeats=1)
+
+    assert found.summary["tokens"] == 800
+    assert reasons(found) == {"long": "over_budget"}
+    assert "long" in ranked(rows, corpus, wanted=[SUMS], budget_tokens=6000, max_repeats=1).chosen["doc_id"]
+
+
+def test_no_web_host_gets_more_than_its_share():
+    """A twentieth of the budget by default, where there are several hosts; the www in front does not count."""
+    rows = [sums(f"s{k}") for k in range(40)] + [sums(f"t{k}", quality=3) for k in range(40)]
+    corpus = sized(**{row["record_id"]: 10 for row in rows})
+    urls = [f"https://{'www.' if k % 2 else ''}big.example/{k}" for k in range(40)]
+    urls += [f"http://small{k}.example:8080/" for k in range(40)]
+
+    found = ranked(rows, corpus.with_columns(pl.Series("url", urls)), budget_tokens=400, max_repeats=1)
+
+    assert found.chosen["doc_id"].str.starts_with("s").sum() == 2
+    assert found.dropped.filter(pl.col("detail") == "host big.example").height == 38
+
+
+def test_background_text_is_drawn_from_what_serves_no_slice():
+    """Its share of the budget is kept for it; it comes last, once each, with the rule "replay" and no slice."""
+    rows = [sums(f"s{k}") for k in range(20)]
+    rows += [label(f"n{k}", "composition", "culture.arts_media", "narrate", quality=1 + k % 5) for k in range(40)]
+    corpus = sized(**{row["record_id"]: 10 for row in rows})
+
+    found = ranked(rows, corpus, wanted=[SUMS], budget_tokens=200, max_repeats=1, replay_share=0.25)
+
+    background = found.chosen.filter(pl.col("rule_ids").list.contains("replay"))
+    assert background.select("score", "repeats").unique().rows() == [(0.0, 1)]
+    assert background["rank"].to_list() == [16, 17, 18, 19, 20]
+    assert {int(doc_id[1:]) % 5 for doc_id in background["doc_id"]} <= {2, 3, 4}
+    assert found.summary["replay_tokens"] == 50
+
+
+def test_background_text_is_held_to_the_items_too():
+    """A document that quotes an item is never background."""
+    question = "Natalia sold clips to forty eight of her friends in April and then she sold half as many clips in May."
+    rows = [label(name, "composition", "culture.arts_media", "narrate") for name in ("quotes", "other")]
+    corpus = documents({"quotes": NOVEL + question, "other": NOVEL * 2})
+
+    found = ranked(rows, corpus, items=items(("quiz/7", question)), replay_share=0.9)
+
+    assert found.chosen["doc_id"].to_list() == ["other"]
+    assert reasons(found) == {"quotes": "contaminated"}
+
+
+def test_tokens_may_be_counted_by_a_function(tmp_path):
+    """In place of the corpus's own counts and of an estimate."""
+    documents({"a": "one two three", "b": "one"}, tokens=[70, 80]).write_parquet(tmp_path / "part.parquet")
+
+    found = ranked([sums("a"), sums("b")], [tmp_path / "part.parquet"],
+                   count_tokens=lambda texts: [len(text.split()) for text in texts])  # fmt: skip
+
+    assert dict(found.chosen.select("doc_id", "tokens").iter_rows()) == {"a": 3, "b": 1}
+    assert found.summary["tokens_estimated"] == 0
+
+
+def test_the_inputs_are_fingerprinted_by_content():
+    """Shuffled rows give the same fingerprints; one token more gives others."""
+    rows, corpus = [sums("a"), logic("b")], sized(a=10, b=20)
+
+    first = ranked(rows, corpus).summary["inputs"]
+    again = ranked(rows[::-1], corpus[::-1]).summary["inputs"]
+    other = ranked(rows, sized(a=11, b=20)).summary["inputs"]
+
+    assert first == again
+    assert first["corpus"] != other["corpus"]
+    assert first["matches"] == other["matches"]
+
+
 # Laws -----------------------------------------------------------------------------------------------------------------
 
 DOCUMENT = st.fixed_dictionaries(
@@ -242,7 +320,7 @@ DOCUMENT = st.fixed_dictionaries(
         "background": st.sampled_from(["math.arithmetic", "formal.logic", "culture.arts_media"]),
         "quality": st.integers(1, 5),
         "confidence": st.none() | st.sampled_from([0.3, 0.9]),
-        "tokens": st.integers(1, 60),
+        "tokens": st.integers(1, 60) | st.sampled_from([150, 600, 5000]),
         "source": st.none() | st.sampled_from(["x", "y", "z"]),
         "text": st.sampled_from([NOVEL * 3, NOVEL * 3 + "at all", "quite another text about sums and remainders " * 5]),
     }
@@ -250,6 +328,7 @@ DOCUMENT = st.fixed_dictionaries(
 LAWS = settings(max_examples=60, deadline=None)
 CORPORA = st.lists(DOCUMENT, max_size=14)
 LIMITS = st.fixed_dictionaries({"max_repeats": st.integers(1, 4), "near_duplicates": st.booleans()})
+REPLAY = st.sampled_from([0.0, 0.3])
 
 
 def built(corpus, prefix="d"):
@@ -265,12 +344,12 @@ def built(corpus, prefix="d"):
 
 
 @LAWS
-@given(CORPORA, st.integers(1, 400), LIMITS)
-def test_chosen_and_dropped_are_all_documents_and_keep_the_limits(corpus, budget_tokens, limits):
+@given(CORPORA, st.integers(1, 400), LIMITS, REPLAY)
+def test_chosen_and_dropped_are_all_documents_and_keep_the_limits(corpus, budget_tokens, limits, replay_share):
     """Nothing vanishes, nothing exceeds budget, source share or number of passes."""
     rows, frame = built(corpus)
 
-    found = ranked(rows, frame, budget_tokens=budget_tokens, **limits)
+    found = ranked(rows, frame, budget_tokens=budget_tokens, replay_share=replay_share, **limits)
 
     assert sorted([*found.chosen["doc_id"], *found.dropped["doc_id"]]) == sorted(frame["doc_id"])
     assert set(found.dropped["reason"]) <= set(REASONS)
@@ -279,20 +358,23 @@ def test_chosen_and_dropped_are_all_documents_and_keep_the_limits(corpus, budget
     assert found.chosen["repeats"].is_between(1, limits["max_repeats"]).all()
     assert found.chosen["score"].is_sorted(descending=True)
     reasons = dict(found.dropped.select("doc_id", "reason").iter_rows())
-    relevant = frame.filter(~pl.col("doc_id").replace_strict(reasons, default="").is_in(["off_slice", "low_quality"]))
+    background = found.chosen.filter(pl.col("slice_ids").list.len() == 0)["doc_id"]
+    relevant = frame.filter(
+        ~pl.col("doc_id").replace_strict(reasons, default="").is_in(["off_slice", "low_quality"]),
+        ~pl.col("doc_id").is_in(background.implode()),
+    )
     several = relevant["source"].drop_nulls().n_unique() > 1
-    for source, total in (
-        found.chosen.with_columns(read.alias("read")).group_by("source").agg(pl.sum("read")).iter_rows()
-    ):
-        assert source is None or not several or total <= budget_tokens / 2 or found.chosen["source"].n_unique() == 1
+    targeted = found.chosen.with_columns(read.alias("read")).filter(pl.col("slice_ids").list.len() > 0)
+    for source, total in targeted.group_by("source").agg(pl.sum("read")).iter_rows():
+        assert source is None or not several or total <= budget_tokens / 2
 
 
 @LAWS
-@given(CORPORA, st.integers(1, 300), st.integers(0, 300), LIMITS)
-def test_a_larger_budget_never_drops_a_document_chosen_before(corpus, budget_tokens, more, limits):
+@given(CORPORA, st.integers(1, 300), st.integers(0, 300) | st.sampled_from([5000, 50_000]), LIMITS, REPLAY)
+def test_a_larger_budget_never_drops_a_document_chosen_before(corpus, budget_tokens, more, limits, replay_share):
     """At equal caps: every document stays, with as many passes or more."""
     rows, frame = built(corpus)
-    limits = {**limits, "max_source_share": None}
+    limits = {**limits, "max_source_share": None, "replay_share": replay_share}
 
     small = ranked(rows, frame, budget_tokens=budget_tokens, **limits).chosen
     large = ranked(rows, frame, budget_tokens=budget_tokens + more, **limits).chosen
