@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotator.batch import from_file, to_file
 from annotator.errors import BadInput
 from annotator.excerpt import consecutive, excerpt, token_estimate
 from annotator.judges import Unanswered, open_judge
 from annotator.judges.scripted import ScriptedJudge
 from annotator.label import estimate, label
 from annotator.labelling.chunking import merge_chunks
+from annotator.prompts import load_prompt
 from annotator.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()
@@ -152,6 +154,23 @@ def test_one_failed_chunk_fails_the_record_and_a_retry_asks_for_it_alone(tmp_pat
     assert (failed.records, failed.failures) == (1, {"refusal": 1})
     assert (letter["record_id"], letter["detail"]) == ("d0", "chunk 4 of 4: No.")
     assert (mended.labelled, len(better.asked)) == (1, 1)
+
+
+def test_chunks_go_out_in_batch_files_and_come_back(tmp_path):
+    """One line a chunk; the same row as from a judge that is asked."""
+    documents = write_documents(tmp_path / "d.jsonl", LONG, "Short.")
+    judge = open_judge("openai:m", kind="document", taxonomy=TAXONOMY, prompt=load_prompt("document", TAXONOMY),
+                       base_url="http://127.0.0.1:9/v1", cache_dir=None)  # fmt: skip
+    options = {"judge": judge, "cache_dir": tmp_path / "cache", "max_input_tokens": 600, "chunks": 8}
+    assert to_file([documents], tmp_path / "requests.jsonl", **options) == 5
+    body = {"model": "m", "choices": [{"finish_reason": "stop", "message": {"content": json.dumps(LABEL)}}]}
+    lines = [
+        {"custom_id": json.loads(line)["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
+        for line in (tmp_path / "requests.jsonl").read_text().splitlines()
+    ]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in reversed(lines)))
+    _, summary = from_file([tmp_path / "results.jsonl"], [documents], out=tmp_path / "l.parquet", **options)
+    assert (summary.records, summary.labelled, summary.cached) == (2, 2, 2)
 
 
 @pytest.mark.parametrize(("tokens", "chunks"), [(None, 4), (600, 1)])
