@@ -6,6 +6,7 @@ keeps a number, its profile, in place of its labels, and all arithmetic that fol
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -112,20 +113,24 @@ def _coded_documents(
     labels = labels.lazy()
     present = labels.collect_schema().names()
     ours = [predicate for predicate in asked if predicate.column in present]
+    codes = _prefixes(rules)
+    mine = [column for column in codes if column in present]
     named = labels.select(
         pl.col("record_id").alias("doc_id"),
         (pl.col("status") == "failed").alias("failed"),
         *_operations(),
-        *_coded(labels, [name for name in _key(rules) if name not in _OPERATIONS], rules),
+        *_coded(labels, [*(name for name in rules.category if name != GATE), "exercise", *mine], rules),
         *_grades(labels, rules),
         *_held(labels, ours, rules, asked),
     )
     rest = [predicate for predicate in asked if predicate not in ours]
+    other = [column for column in codes if column not in mine]
     if documents is None:
-        _no_column(rest, rules)
+        _no_column([*(predicate.column for predicate in rest), *other], rules)
         return _read(named)
     theirs = documents.lazy()
-    useful = theirs.select("doc_id", *_held(theirs, rest, rules, asked), *_carried(theirs, carry))
+    seen = [*_coded(theirs, other, rules), *_held(theirs, rest, rules, asked)]
+    useful = theirs.select("doc_id", *seen, *_carried(theirs, carry))
     left, right = (useful, named) if all_documents else (named, useful)
     return _joined(_read(left), _read(right))
 
@@ -143,7 +148,19 @@ def _joined(left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
 
 def _key(rules: Rules) -> list[str]:
     operations = _OPERATIONS if rules.needs_labels else []
-    return [*operations, *(name for name in rules.category if name != GATE), "exercise"]
+    return [*operations, *(name for name in rules.category if name != GATE), "exercise", *_prefixes(rules)]
+
+
+def _prefixes(rules: Rules) -> dict[str, list[str]]:
+    """Columns of codes besides those of the category, with all beginnings that rules name, the longest first.
+
+    A code is told by the longest of them that it begins with, for that one decides about all the others.
+    """
+    found: dict[str, set[str]] = {}
+    for predicate in (p for one in (*rules.rules, *rules.guards) for p in one.document if p.prefixes):
+        if predicate.column not in rules.category:
+            found.setdefault(predicate.column, set()).update(predicate.prefixes)
+    return {column: sorted(found[column], key=lambda text: (-len(text), text)) for column in sorted(found)}
 
 
 def _operations() -> list[pl.Expr]:
@@ -153,10 +170,14 @@ def _operations() -> list[pl.Expr]:
 
 def _coded(table: pl.LazyFrame, names: list[str], rules: Rules) -> list[pl.Expr]:
     """Columns as categories; exercise may be missing in a corpus with labels of its own."""
-    return [
-        own_column(table, name, rules, optional=name == "exercise").cast(pl.String).cast(pl.Categorical()).alias(name)
-        for name in names
-    ]
+    codes = _prefixes(rules)
+    columns = []
+    for name in names:
+        column = own_column(table, name, rules, optional=name == "exercise").cast(pl.String)
+        if name in codes:
+            column = column.str.extract(f"^({'|'.join(map(re.escape, codes[name]))})")
+        columns.append(column.cast(pl.Categorical()).alias(name))
+    return columns
 
 
 def _grades(table: pl.LazyFrame, rules: Rules) -> list[pl.Expr]:
@@ -182,9 +203,6 @@ def _holds(table: pl.LazyFrame, predicate: Predicate, rules: Rules) -> pl.Expr:
     column = own_column(table, predicate.column, rules)
     if predicate.values:
         return column.cast(pl.String).is_in(list(predicate.values)).fill_null(False)
-    if predicate.prefixes:
-        starts = [column.cast(pl.String).str.starts_with(prefix) for prefix in predicate.prefixes]
-        return pl.any_horizontal(starts).fill_null(False)
     if not table.select(column).collect_schema().dtypes()[0].is_numeric():
         what = f"{predicate.label} compares numbers, but column {predicate.column!r} holds text"
         raise BadInput(what, where="rules", remedy="Write a list of values instead of min/max.")
@@ -194,13 +212,14 @@ def _holds(table: pl.LazyFrame, predicate: Predicate, rules: Rules) -> pl.Expr:
 
 
 def _asked(rules: Rules) -> list[Predicate]:
-    found = {p: None for one in (*rules.rules, *rules.guards) for p in one.document if p.column not in rules.category}
+    told = {*rules.category, *_prefixes(rules)}
+    found = {p: None for one in (*rules.rules, *rules.guards) for p in one.document if p.column not in told}
     return sorted(found, key=lambda predicate: predicate.label)
 
 
-def _no_column(predicates: list[Predicate], rules: Rules) -> None:
-    if predicates:
-        what = f"a rule asks for column {predicates[0].column!r}, which no table has"
+def _no_column(columns: list[str], rules: Rules) -> None:
+    if columns:
+        what = f"a rule asks for column {columns[0]!r}, which no table has"
         raise BadInput(what, where=rules.where, remedy="Give --documents with that column, or use other rules.")
 
 
@@ -243,11 +262,11 @@ def _described(documents: pl.DataFrame, distinct: pl.DataFrame, asked: list[Pred
     members = np.full((distinct.height, rules.places), -1, dtype=np.int32)
     guards: list[str | None] = []
     known: dict[Any, tuple[int, str | None]] = {}
-    rest = [name for name in rules.category if name != GATE]
+    rest = [*(name for name in rules.category if name != GATE), *_prefixes(rules)]
     operations = _OPERATIONS if rules.needs_labels else [None]
     for profile, row in enumerate(distinct.drop("profile").iter_rows(named=True)):
         true = tuple(k for k in range(len(asked)) if row[f"holds_{k}"])
-        shown = tuple((name, row[name]) for name in rest)
+        shown = tuple((name, row[name]) for name in rest if row[name] is not None)
         shut = None
         for place, name in enumerate(operations):
             if name is not None and row[name] is None:
@@ -280,7 +299,11 @@ def _extras(core: dict[str, str], holding: frozenset[Predicate], rules: Rules) -
 
 
 def _met(document: tuple[Predicate, ...], core: dict[str, str], holding: frozenset[Predicate]) -> bool:
-    return all(core[p.column] in p.values if p.column in core else p in holding for p in document)
+    return all(_shown(p, core[p.column]) if p.column in core else p in holding for p in document)
+
+
+def _shown(predicate: Predicate, value: str) -> bool:
+    return value in predicate.values or (bool(predicate.prefixes) and value.startswith(predicate.prefixes))
 
 
 def covers(document: tuple[Predicate, ...], category: Category) -> bool:
