@@ -1,4 +1,4 @@
-"""Recall, false flags and speed of decontamination, beside Janitor (lm-evaluation-harness) and datatrove's n-gram filter.
+"""Recall, false flags and speed of decontamination, beside lm-evaluation-harness' Janitor and datatrove's filter.
 
     python scripts/bench_decontaminate.py --documents CORPUS --items ITEMS [--peers PYTHON ...] [--flags]
 
