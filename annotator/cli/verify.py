@@ -33,12 +33,16 @@ def _parse_arms(_context: click.Context, _option: click.Parameter, pairs: Sequen
               help="Outputs after another change from the same start: random=r1.jsonl; repeatable.")  # fmt: skip
 @click.option("--metric", default="mean", show_default=True, help="mean, or pass@K.")
 @click.option("--margin", default=0.02, show_default=True, help="A loss elsewhere up to this rate is no loss.")
+@click.option("--disjoint-items", multiple=True, metavar="INPUT", help="Another benchmark of the same skills.")
+@click.option("--disjoint-before", multiple=True, metavar="INPUT", help="Outputs on it before the change.")
+@click.option("--disjoint-after", multiple=True, metavar="INPUT", help="Outputs on it after the change.")
 @click.option("--out", "-o", default="verification.json", show_default=True, metavar="FILE", help="Where to write it.")
 @column_option
 @output_options
 def command(
     items: tuple[str, ...], labels_path: str, before: tuple[str, ...], after: tuple[str, ...], slices_path: str,
-    controls: dict[str, list[str]], metric: str, margin: float, out: str, columns: dict[str, str],
+    controls: dict[str, list[str]], metric: str, margin: float, disjoint_items: tuple[str, ...],
+    disjoint_before: tuple[str, ...], disjoint_after: tuple[str, ...], out: str, columns: dict[str, str],
     quiet: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Say what a change of the training data did: confirmed, not_confirmed, harmful, or inconclusive.
@@ -52,23 +56,26 @@ def command(
           --after targeted-s0.jsonl --after targeted-s1.jsonl --controls random=random-s0.jsonl
     """
     from annotator.readers import read_items, read_samples
-    from annotator.scores import one_run
     from annotator.tables import LABELS, SLICES, read_table, write_json, write_probe
     from annotator.verify import verify
 
     write_probe(Path(out).parent)
-    keep_inputs(out, *items, labels_path, *before, *after, slices_path)
-    theirs = columns_of("samples", columns)
+    others = (*disjoint_items, *disjoint_before, *disjoint_after, *(path for arm in controls.values() for path in arm))
+    keep_inputs(out, *items, labels_path, *before, *after, slices_path, *others)
+    ours, theirs = columns_of("items", columns), columns_of("samples", columns)
     line = ProgressLine("comparing", quiet=quiet)
     found = verify(
-        read_items(items, columns=columns_of("items", columns)),
+        read_items(items, columns=ours),
         read_table(Path(labels_path), LABELS, made_by="annotator label"),
-        one_run(read_samples(before, columns=theirs), where="--before"),
+        read_samples(before, columns=theirs),
         read_samples(after, columns=theirs),
         read_table(Path(slices_path), SLICES, made_by="annotator slices"),
         controls={name: read_samples(paths, columns=theirs) for name, paths in controls.items()} or None,
         metric=metric,
         margin=margin,
+        disjoint_items=read_items(disjoint_items, columns=ours) if disjoint_items else None,
+        disjoint_before=read_samples(disjoint_before, columns=theirs) if disjoint_before else None,
+        disjoint_after=read_samples(disjoint_after, columns=theirs) if disjoint_after else None,
         progress=line.update,
     )
     line.close()
@@ -80,14 +87,28 @@ def command(
 def _show(found: dict[str, Any], out: str) -> None:
     click.echo(f"Verification: {found['verdict']}")
     click.echo(found["summary"])
-    rows = [_effect(name, found[name]) for name in ("overall", "target", "untouched") if found.get(name)]
-    rows += [_effect(row["slice_id"], row) for row in found["slices"]]
-    print_table(["items of", "items", "effect", "low", "high"], rows)
-    advice = found["advice"]
-    click.echo("\n".join(advice) if isinstance(advice, list) else advice)
+    left_out = f", {found['items_left_out']:,} left out" if found["items_left_out"] else ""
+    click.echo(
+        f"{found['items_used']:,} items, {found['items_target']:,} of them targets{left_out}. Effects in points:"
+    )
+    controls = [arm["name"] for arm in found["controls"]]
+    heads = ["items of", "items", "after", *controls, *(f"after over {name}" for name in controls)]
+    groups = [(name, found[name]) for name in ("overall", "target", "untouched", "disjoint") if found.get(name)]
+    groups += [(row["slice_id"], row) for row in found["slices"]]
+    print_table(heads, [_row(name, row, controls) for name, row in groups])
+    click.echo("\n".join(found["advice"]))
     click.echo(f"-> {out}")
 
 
-def _effect(name: str, row: dict[str, Any]) -> list[Any]:
-    effect = row.get("effect", row)
-    return [name, row.get("items"), effect.get("estimate"), effect.get("low"), effect.get("high")]
+def _row(name: str, row: dict[str, Any], controls: list[str]) -> list[Any]:
+    """One group of items: what each arm did there, and how much more the targeted one did than each control."""
+    cells = [_points(row[kind].get(arm)) for kind in ("control_effects", "over_controls") for arm in controls]
+    return [name, row["effect"]["items"], _points(row["effect"]), *cells]
+
+
+def _points(effect: dict[str, Any] | None) -> str:
+    """An effect in points with its interval; nothing where there is none."""
+    if effect is None:
+        return ""
+    ends = "" if effect["low"] is None else f" [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
+    return f"{100 * effect['estimate']:+.1f}{ends}"

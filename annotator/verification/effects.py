@@ -23,12 +23,14 @@ class Arm:
     """Item scores of one or several runs (training seeds) of one kind.
 
     scores: one row a run, one column an item. runs: their names, sorted. samples: outputs per item and run, on average.
+    noise: variance of each item's mean that comes from drawing outputs; None where every item has but one.
     """
 
     name: str
     scores: Floats
     runs: list[str]
     samples: float
+    noise: Floats | None = None
 
     @property
     def mean(self) -> Floats:
@@ -40,7 +42,7 @@ def read_arm(name: str, samples: pl.DataFrame, item_ids: list[str], metric: str)
     """The scores of an arm on some items, all of which each of its runs must have."""
     if "run" not in samples.columns:
         samples = samples.with_columns(run=pl.lit(name))
-    wanted, rows, counts = pl.DataFrame({"item_id": item_ids}), [], []
+    wanted, rows, counts, noise = pl.DataFrame({"item_id": item_ids}), [], [], []
     runs = sorted(samples["run"].fill_null(name).unique().to_list())
     for run in runs:
         mine = item_scores(samples.filter(pl.col("run").fill_null(name) == run), metric=metric)
@@ -50,7 +52,11 @@ def read_arm(name: str, samples: pl.DataFrame, item_ids: list[str], metric: str)
             raise BadInput(f"run {run!r} of arm {name!r} has no {metric} for {missing!r}", remedy="Give complete runs.")
         rows.append(joined["score"].to_numpy())
         counts.append(float(joined["samples"].mean()))
-    return Arm(name, np.vstack(rows), runs, float(np.mean(counts)))
+        if metric == "mean" and joined["samples"].min() > 1:
+            # x(1-x)/(n-1) estimates the variance of a mean of n outputs of 0 or 1, and bounds it for shares between
+            noise.append(rows[-1] * (1 - rows[-1]) / (joined["samples"].to_numpy() - 1))
+    known = np.sum(noise, axis=0) / len(runs) ** 2 if len(noise) == len(runs) else None
+    return Arm(name, np.vstack(rows), runs, float(np.mean(counts)), known)
 
 
 def common_items(frames: dict[str, pl.DataFrame], items: pl.DataFrame, metric: str) -> list[str]:
@@ -136,6 +142,11 @@ def _between_runs(weights: Floats, arm: Arm) -> tuple[float, float] | None:
     return max(0.0, float(means.var(ddof=1)) - decoding) / count, count - 1.0
 
 
+def decoding_variance(weights: Floats, arm: Arm) -> float | None:
+    """The part of the variance of an arm's weighted mean that more outputs an item would shrink; None if not known."""
+    return None if arm.noise is None else float(np.sum(weights**2 * arm.noise))
+
+
 def flips(inside: Mask, better: Arm, base: Arm) -> tuple[int, int]:
     """Items of a group that went up, and down, by more than rounding."""
     d = (better.mean - base.mean)[inside]
@@ -157,7 +168,11 @@ def holm(p_values: list[float | None]) -> list[float | None]:
     return adjusted
 
 
+def needed_se(effect_wanted: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The standard error at which an effect of this size would show with the given power."""
+    return effect_wanted / float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power))
+
+
 def items_needed(effect_wanted: float, se: float, items: int, *, alpha: float = 0.05, power: float = 0.8) -> int:
     """Items of this kind at which an effect of this size would show with the given power, all else equal."""
-    z = float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power))
-    return math.ceil((z * se * math.sqrt(items) / effect_wanted) ** 2)
+    return math.ceil(items * (se / needed_se(effect_wanted, alpha=alpha, power=power)) ** 2)
