@@ -20,7 +20,7 @@ from annotator.slicing.explain_away import Explained, Terms, explain_away
 from annotator.slicing.label_noise import label_fragility, rates
 from annotator.slicing.lattice import Lattice, build_lattice
 from annotator.slicing.outcomes import Outcomes, outcomes
-from annotator.slicing.significance import Floats, items_for_power
+from annotator.slicing.significance import Against, Floats, items_for_power
 from annotator.slicing.stability import confirmed, halves, reappearance
 
 LARGEST_DEFICIT = 0.5  # a set too small to be found even if it had lost this much is no candidate
@@ -103,15 +103,7 @@ def find_slices(
     joined = _joined(items, labels, samples, reference, other_runs, metric, threshold)
     d = joined.frame["difference"].to_numpy()
     share = 1 - ALL_OVER_SHARE if reference is not None else 1.0
-    lattice = _candidates(joined, d, min_items, alpha * share)
-    smallest = int(lattice.sizes.min()) if min_items is None and len(lattice.sizes) else min_items or FEWEST_ITEMS
-    terms = Terms(
-        min_items=smallest,
-        min_deficit=min_deficit,
-        alpha=alpha * share,
-        against="zero" if joined.question == "below_threshold" else "rest",
-        max_slices=max_slices,
-    )
+    lattice, terms = _candidates(joined, d, min_items, Terms(alpha=alpha * share, min_deficit=min_deficit), max_slices)
     permutations = permutations or (999 if lattice.members.nnz <= _MANY_MEMBERSHIPS else 199)
     found = explain_away(
         lattice, d, terms, seed_from=joined.digest, clusters=joined.clusters, permutations=permutations
@@ -123,15 +115,12 @@ def find_slices(
     else:
         bootstraps = _bootstraps(lattice, found) if bootstraps is None else bootstraps
         trust = _trust(joined, d, lattice, terms, found, bootstraps, agreement)
-    k = pass_k(metric)
-    floors = None if k is None else guess_floors(items, samples, joined.frame["item_id"].to_list(), k)
-    described = Described(joined, lattice, found, share, floors)
+    described = Described(joined, lattice, found, share, _floors(items, samples, joined, metric))
     table = described.accepted(trust)
     if progress:
         progress(table.height)
-    summary = described.summary(table, question=question, alpha=alpha)
-    summary |= {
-        "min_items": smallest,
+    summary = described.summary(table, question=question, alpha=alpha) | {
+        "min_items": terms.min_items,
         "permutations": permutations,
         "bootstraps": bootstraps,
         "label_error": rates(agreement),
@@ -154,15 +143,26 @@ def _joined(items, labels, samples, reference, other_runs, metric: str, threshol
     return joined
 
 
-def _candidates(joined: Outcomes, d: Floats, min_items: int | None, alpha: float) -> Lattice:
+def _candidates(
+    joined: Outcomes, d: Floats, min_items: int | None, terms: Terms, max_slices: int
+) -> tuple[Lattice, Terms]:
     """The lattice at the support asked for, or at what power asks for given how many candidates that leaves."""
     axes = joined.frame.select("background_condition", "task_type", "solving_operation", "output_constraint")
     fewest = min(ENOUGH_ITEMS, max(FEWEST_ITEMS, joined.frame.height // 50))
     lattice = build_lattice(axes, min_items=min_items or fewest)
-    if min_items is not None or not len(lattice.sizes):
-        return lattice
-    needed = items_for_power(LARGEST_DEFICIT, spread=float(d.std(ddof=1)), tests=len(lattice.sizes), alpha=alpha)
-    return lattice.at_least(min(needed, joined.frame.height // 4))
+    if min_items is None and len(lattice.sizes):
+        spread = float(d.std(ddof=1))
+        needed = items_for_power(LARGEST_DEFICIT, spread=spread, tests=len(lattice.sizes), alpha=terms.alpha)
+        lattice = lattice.at_least(min(needed, joined.frame.height // 4))
+        min_items = int(lattice.sizes.min()) if len(lattice.sizes) else FEWEST_ITEMS
+    against: Against = "zero" if joined.question == "below_threshold" else "rest"
+    terms = replace(terms, min_items=min_items or FEWEST_ITEMS, against=against, max_slices=max_slices)
+    return lattice, terms
+
+
+def _floors(items: pl.DataFrame, samples: pl.DataFrame, joined: Outcomes, metric: str) -> Floats | None:
+    k = pass_k(metric)
+    return None if k is None else guess_floors(items, samples, joined.frame["item_id"].to_list(), k)
 
 
 def _bootstraps(lattice: Lattice, found: Explained) -> int:
@@ -170,7 +170,15 @@ def _bootstraps(lattice: Lattice, found: Explained) -> int:
     return int(min(200, max(20, _BOOTSTRAP_WORK // max(work, 1))))
 
 
-def _trust(joined: Outcomes, d: Floats, lattice: Lattice, terms: Terms, found: Explained, bootstraps, agreement):
+def _trust(
+    joined: Outcomes,
+    d: Floats,
+    lattice: Lattice,
+    terms: Terms,
+    found: Explained,
+    bootstraps: int,
+    agreement: Mapping[str, Any] | None,
+) -> Trust:
     """Stability, the other half, and label noise, for slices that stand out from the rest."""
     clusters, digest = joined.clusters, joined.digest
     half_a = halves(joined.frame["cluster"].to_list())

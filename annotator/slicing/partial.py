@@ -38,6 +38,8 @@ class Partial:
     of `t_statistics`. Slices are regressed out rather than their items removed, so that a first choice that was too
     wide or too narrow can still be told from better ones.
 
+    Sums run without BLAS, whose order depends on the number of threads.
+
     Args:
         differences: how much worse each item is.
         scale: what clustering divides each t by (`cluster_scale`).
@@ -60,7 +62,7 @@ class Partial:
         self.scale, self.against, self.min_deficit, self.fewest = scale, against, min_deficit, min_items / 2
         self.total = float(self.weights.sum())
         self.sizes = self.members @ self.weights
-        self._sum, self._sums = float(self.weights @ differences), self.members @ (self.weights * differences)
+        self._sum, self._sums = float(np.sum(self.weights * differences)), self.members @ (self.weights * differences)
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = self._sums / self.sizes
         self.worth = (mean >= min_deficit) & (self.sizes >= self.fewest)
@@ -122,9 +124,9 @@ class Partial:
     def _look(self, accepted: Rows) -> Looked:
         residual, inverse, shared = self._regressed(accepted)
         weighted = self.weights * residual
-        left = float(weighted @ residual)
+        left = float(np.sum(weighted * residual))
         total, squares = self.members @ weighted, self.members @ (weighted * residual)
-        effective = self.sizes - np.sum(shared * (inverse @ shared), axis=0)
+        effective = self.sizes - np.einsum("kr,kl,lr->r", shared, inverse, shared)
         testable = self.worth & (effective >= self.fewest)
         n, effective = np.where(testable, self.sizes, 1.0), np.where(testable, effective, 1.0)
         prior = self._spread(residual)
@@ -141,5 +143,5 @@ class Partial:
         return Looked(np.where(testable, t, -math.inf), np.where(testable, gain, -math.inf), left)
 
     def _spread(self, values: Floats) -> float:
-        mean = float(self.weights @ values) / self.total
-        return float(self.weights @ (values - mean) ** 2) / max(self.total - 1, 1.0)
+        mean = float(np.sum(self.weights * values)) / self.total
+        return float(np.sum(self.weights * (values - mean) ** 2)) / max(self.total - 1, 1.0)
