@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +32,16 @@ def export(
 
     Args:
         upsample: UPSAMPLE rows.
-        path: a file for jsonl and megatron, a folder for the others.
+        path: a file for jsonl and megatron, a folder for the others. Each file is written whole or not at all, and
+            none before all texts were found.
         format: one of FORMATS.
         made_from: fingerprints and versions for the manifest, which is written beside the file.
         options: those of the format. megatron: prefix, where the tokenised data of a source lies. olmo-core, streaming,
             hf: documents (files, folders, globs or a frame), to write the chosen texts as well.
 
     Returns:
-        format, files, rows, tokens (with repeats), shares, manifest; JSON-ready.
+        format, files, rows, tokens (with repeats), shares (of tokens, by group or source), manifest; JSON-ready. The
+        manifest holds the same, `sha256` of each file, `upsample_fingerprint` and `made_from`.
 
     Raises:
         BadInput: an unknown format, an empty list, or a list that the trainer would misread.
@@ -50,10 +54,24 @@ def export(
     written = _WRITERS[format](upsample, path, **options)
     total = int((upsample["tokens"] * upsample["repeats"]).sum())
     summary = {"format": format, "rows": upsample.height, "tokens": total, **written}
-    manifest = path.with_name(f"{path.name}.manifest.json")
+    manifest = manifest_of(path)
     rows = unordered(fingerprint(row) for row in upsample.drop("shard", "row").iter_rows())
-    write_json(manifest, {**summary, "upsample_fingerprint": rows, "made_from": dict(made_from or {})})
+    traced = {"sha256": _digests(written["files"]), "upsample_fingerprint": rows, "made_from": dict(made_from or {})}
+    write_json(manifest, summary | traced)
     return {**summary, "manifest": str(manifest)}
+
+
+def manifest_of(path: Path) -> Path:
+    """Where the manifest of an export to `path` is written: beside it."""
+    return path.with_name(f"{path.name}.manifest.json")
+
+
+def _digests(files: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each file; of a folder, those of the files in it."""
+    paths = [
+        inner for name in files for inner in ([Path(name)] if Path(name).is_file() else sorted(Path(name).rglob("*")))
+    ]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
 
 def _write_jsonl(upsample: pl.DataFrame, path: Path) -> dict[str, Any]:
@@ -71,21 +89,26 @@ def _write_megatron(upsample: pl.DataFrame, path: Path, *, prefix: str = "{sourc
     """`--data-args-path` file: weight and data-set prefix of each source, on one line.
 
     Megatron-LM reads an odd number of words, or words that are not numbers where weights belong, as bare prefixes with
-    weights of its own making; so weights are plain decimals and prefixes hold no white space.
+    weights of its own making; so weights are plain decimals and prefixes hold no white space. Within a prefix it reads
+    all documents equally often: name one a group ("books-x3") where passes differ within a source.
 
     Args:
-        prefix: where the tokenised data of a source lies, e.g. "/data/{source}_text_document".
+        prefix: where the tokenised data of a source lies, "/data/{source}_text_document", or that of a group,
+            "/data/{group}_text_document".
     """
-    shares = token_shares(upsample)
+    by_group = "{group}" in prefix
+    shares = _group_shares(groups_of(upsample)) if by_group else token_shares(upsample)
     if len(shares) > MAX_BLENDS:
         raise BadInput(f"{len(shares)} data sets; Megatron-LM blends fewer than {MAX_BLENDS}", where=str(path))
     words: list[str] = []
-    for source, share in shares.items():
-        name = prefix.replace("{source}", _file_name(source))
-        if shlex.split(name) != [name] or _is_number(name):
+    for name, share in shares.items():
+        full = prefix.replace("{group}", name).replace("{source}", _file_name(name))
+        if shlex.split(full) != [full] or _is_number(full):
             remedy = "Give --prefix without white space, e.g. data/{source}_text_document."
-            raise BadInput(f"{name!r} cannot be a Megatron-LM prefix", where=str(path), remedy=remedy)
-        words += [f"{share:.8f}", name]
+            raise BadInput(f"{full!r} cannot be a Megatron-LM prefix", where=str(path), remedy=remedy)
+        words += [f"{max(share, 1e-8):.8f}", full]
+    if len(set(words[1::2])) < len(shares):
+        raise BadInput(f"{prefix!r} names two sources alike", where=str(path), remedy="Put {source} into --prefix.")
     write_text(path, " ".join(words) + "\n")
     return {"files": [str(path)], "shares": shares}
 
@@ -148,13 +171,14 @@ def groups_of(upsample: pl.DataFrame) -> list[Group]:
 def _write_olmo_core(upsample: pl.DataFrame, path: Path, *, documents: Documents = None) -> dict[str, Any]:
     """`mixture.yaml` for OLMo-core's source mixture, and data/GROUP.jsonl to tokenise into data/GROUP/*.npy.
 
-    OLMo-core checks that ratios sum to 1 and that ratio x requested tokens is no more than population x repetition; so
-    ratios are rounded to 12 digits with the last one made to fit, and the repetition allowed is that of the plan.
+    OLMo-core checks that ratios sum to 1 (to five digits) and that ratio x requested tokens is no more than population
+    x repetition; so ratios are rounded down to 12 digits, and the repetition allowed is that of the plan. Populations
+    are counted by its own tokeniser: where tokens of the list are estimates, it may ask for fewer of them.
     """
     groups = groups_of(upsample)
+    texts = _texts(groups, documents)
     total = sum(group.tokens for group in groups)
-    ratios = [round(group.tokens / total, 12) for group in groups]
-    ratios[-1] = round(1.0 - sum(ratios[:-1]), 12)
+    ratios = [group.tokens * 10**12 // total / 10**12 for group in groups]
     lines = [f"requested_tokens: {total}", "sources:"]
     for group, ratio in zip(groups, ratios, strict=True):
         lines += [
@@ -165,7 +189,7 @@ def _write_olmo_core(upsample: pl.DataFrame, path: Path, *, documents: Documents
             "    max_source_fraction: 1.0",
         ]
     write_text(path / "mixture.yaml", "\n".join(lines) + "\n")
-    files = [str(path / "mixture.yaml"), *_write_groups(groups, path, documents)]
+    files = [str(path / "mixture.yaml"), *_write_groups(groups, path, texts)]
     return {"files": files, "shares": {group.name: ratio for group, ratio in zip(groups, ratios, strict=True)}}
 
 
@@ -176,11 +200,14 @@ def _write_streaming(upsample: pl.DataFrame, path: Path, *, documents: Documents
     each document of a group is read, so the token shares of an epoch are those of the plan whatever the lengths.
     """
     groups = groups_of(upsample)
+    texts = _texts(groups, documents)
+    if texts is not None:
+        _check_mds()
     streams = {group.name: {"local": group.name, "repeat": group.repeats} for group in groups}
     write_json(path / "streams.json", {"streams": streams, "epoch_size": None})
     files = [str(path / "streams.json"), *_write_groups(groups, path, None)]
-    if documents is not None:
-        files += _write_mds(groups, path, documents)
+    if texts is not None:
+        files += _write_mds(groups, path, texts)
     return {"files": files, "shares": _group_shares(groups)}
 
 
@@ -192,6 +219,7 @@ def _write_hf(upsample: pl.DataFrame, path: Path, *, documents: Documents = None
     replacement, and with each group repeated first (`Dataset.repeat`), every document is read as often as planned.
     """
     groups = groups_of(upsample)
+    texts = _texts(groups, documents)
     reads = sum(group.rows.height * group.repeats for group in groups)
     entries = [
         {
@@ -205,7 +233,7 @@ def _write_hf(upsample: pl.DataFrame, path: Path, *, documents: Documents = None
     ]
     plan = {"datasets": entries, "stopping_strategy": "all_exhausted_without_replacement", "seed": 0, "examples": reads}
     write_json(path / "interleave.json", plan)
-    files = [str(path / "interleave.json"), *_write_groups(groups, path, documents)]
+    files = [str(path / "interleave.json"), *_write_groups(groups, path, texts)]
     return {"files": files, "shares": _group_shares(groups)}
 
 
@@ -214,10 +242,9 @@ def _group_shares(groups: list[Group]) -> dict[str, float]:
     return {group.name: group.tokens / total for group in groups}
 
 
-def _write_groups(groups: list[Group], path: Path, documents: Documents) -> list[str]:
-    """data/GROUP.jsonl: doc_id and reasons of each document, and its text where the documents are given."""
+def _write_groups(groups: list[Group], path: Path, texts: pl.DataFrame | None) -> list[str]:
+    """data/GROUP.jsonl: doc_id and reasons of each document, and its text where texts are given."""
     columns = ["doc_id", "source", "tokens", "repeats", "score", "category_id", "slice_ids", "rule_ids"]
-    texts = None if documents is None else _texts(groups, documents)
     files = []
     for group in groups:
         rows = group.rows.select(columns)
@@ -229,7 +256,10 @@ def _write_groups(groups: list[Group], path: Path, documents: Documents) -> list
     return files
 
 
-def _texts(groups: list[Group], documents: Documents) -> pl.DataFrame:
+def _texts(groups: list[Group], documents: Documents) -> pl.DataFrame | None:
+    """doc_id and text of all listed documents; None without documents."""
+    if documents is None:
+        return None
     wanted = [doc_id for group in groups for doc_id in group.rows["doc_id"]]
     texts = pl.concat(list(text_batches(documents, only=wanted)) or [pl.DataFrame(schema=_TEXTS)])
     if texts.height < len(wanted):
@@ -238,17 +268,28 @@ def _texts(groups: list[Group], documents: Documents) -> pl.DataFrame:
     return texts
 
 
-def _write_mds(groups: list[Group], path: Path, documents: Documents) -> list[str]:
+def _check_mds() -> None:
+    """Raise BadInput before anything is written if MDS shards cannot be."""
     try:
-        from streaming import MDSWriter
-    except ImportError:
+        import streaming  # noqa: F401
+    except ImportError as error:
         remedy = "Install mosaicml-streaming, or leave the documents out."
-        raise BadInput("MDS shards need mosaicml-streaming", where="--format streaming", remedy=remedy) from None
-    texts = dict(_texts(groups, documents).iter_rows())
+        what = f"MDS shards need mosaicml-streaming ({error})"
+        raise BadInput(what, where="--format streaming", remedy=remedy) from None
+
+
+def _write_mds(groups: list[Group], path: Path, texts: pl.DataFrame) -> list[str]:
+    """One folder of shards a group, put in its place when it is whole."""
+    from streaming import MDSWriter
+
+    by_id = dict(texts.iter_rows())
     for group in groups:
-        with MDSWriter(out=str(path / group.name), columns={"doc_id": "str", "text": "str"}, exist_ok=True) as writer:
+        target, partial = path / group.name, path / f".{group.name}.partial"
+        with MDSWriter(out=str(partial), columns={"doc_id": "str", "text": "str"}, exist_ok=True) as writer:
             for doc_id in group.rows["doc_id"]:
-                writer.write({"doc_id": doc_id, "text": texts[doc_id]})
+                writer.write({"doc_id": doc_id, "text": by_id[doc_id]})
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
     return [str(path / group.name) for group in groups]
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 
+import numpy as np
 import polars as pl
 import pytest
+import yaml
 import zstandard
+from click.testing import CliRunner
 from made_rows import documents
 
+from annotator.cli.export import command as export_command
 from annotator.errors import BadInput
 from annotator.export import export
-from annotator.tables import UPSAMPLE
+from annotator.tables import UPSAMPLE, write_table
 
 
 def upsample(*rows):
@@ -68,6 +74,8 @@ def test_the_manifest_traces_the_mixture_to_what_made_it(tmp_path):
     assert summary["manifest"] == str(tmp_path / "mix.jsonl.manifest.json")
     assert manifest["made_from"] == {"rules": "abc", "items": "def"}
     assert len(manifest["upsample_fingerprint"]) == 64
+    digest = hashlib.sha256((tmp_path / "mix.jsonl").read_bytes()).hexdigest()
+    assert manifest["sha256"] == {str(tmp_path / "mix.jsonl"): digest}
     export(LISTED.reverse(), tmp_path / "other.jsonl", format="jsonl")
     other = json.loads((tmp_path / "other.jsonl.manifest.json").read_text())
     assert other["upsample_fingerprint"] == manifest["upsample_fingerprint"]
@@ -112,7 +120,9 @@ def test_hugging_face_reads_the_planned_token_shares(tmp_path):
 
 def test_streaming_reads_each_document_as_often_as_planned(tmp_path):
     """One epoch over the exported streams."""
-    streaming = pytest.importorskip("streaming", reason="the consumer `mosaicml-streaming` is not installed")
+    streaming = pytest.importorskip(
+        "streaming", reason="mosaicml-streaming: see scripts/test-exports", exc_type=ImportError
+    )
     export(LISTED, tmp_path, format="streaming", documents=TEXTS)
     plan = json.loads((tmp_path / "streams.json").read_text())["streams"]
     streams = [streaming.Stream(local=str(tmp_path / one["local"]), repeat=one["repeat"]) for one in plan.values()]
@@ -122,20 +132,143 @@ def test_streaming_reads_each_document_as_often_as_planned(tmp_path):
     assert {doc_id: read.count(doc_id) for doc_id in "abc"} == {"a": 3, "b": 2, "c": 1}
 
 
-def test_olmo_core_ratios_sum_to_one_and_ask_for_no_more_than_there_is(tmp_path):
-    """ratio x requested tokens <= population x repetition, for each source."""
-    rows = [(f"d{k}", f"source{k % 7}", 100 + 13 * k, 1 + k % 3) for k in range(60)]
-    export(upsample(*rows), tmp_path, format="olmo-core")
+MIXED = upsample(*((f"d{k}", f"source{k % 7}", 100 + 13 * k, 1 + k % 3) for k in range(600)))
 
-    lines = [line.strip().split(": ", 1) for line in (tmp_path / "mixture.yaml").read_text().splitlines()]
-    requested = int(lines[0][1])
-    ratios = [float(line[1]) for line in lines if line[0] == "target_ratio"]
-    repeats = [float(line[1]) for line in lines if line[0] == "max_repetition_ratio"]
-    names = [json.loads(line[1]) for line in lines if line[0] == "- source_name"]
-    assert sum(ratios) == pytest.approx(1.0, abs=1e-12)
-    for name, ratio, repeat in zip(names, ratios, repeats, strict=True):
-        population = sum(t for _, source, t, r in rows if f"{source}-x{r}" == name)
-        assert ratio * requested <= population * repeat * (1 + 1e-6)
+
+def planned(by):
+    """The shares of all tokens read that the list plans, by a key of its rows."""
+    sums = {}
+    for row in MIXED.iter_rows(named=True):
+        sums[by(row)] = sums.get(by(row), 0) + row["tokens"] * row["repeats"]
+    return {key: tokens / sum(sums.values()) for key, tokens in sums.items()}
+
+
+def group(row):
+    """The group of a row."""
+    return f"{row['source']}-x{row['repeats']}"
+
+
+def olmo_core_selection(path, populations, *, sequence_length, global_batch_size):
+    """Instances a source, by the arithmetic of OLMo-core's `SourceMixtureDatasetConfig.build` for one file a source.
+
+    Ratios must sum to 1 (numpy.allclose); int(requested x ratio) tokens of a source must not exceed int(population x
+    fraction x repetition). Requested instances fill whole global batches; each file gets its whole instances, and what
+    is left goes to those with room: evenly first, then by largest remainder.
+    """
+    plan = yaml.safe_load(path.read_text())
+    assert np.allclose(sum(source["target_ratio"] for source in plan["sources"]), 1.0)
+    wanted, room = {}, {}
+    for source in plan["sources"]:
+        name, population = source["source_name"], populations[source["source_name"]]
+        wanted[name] = int(plan["requested_tokens"] * source["target_ratio"])
+        most = int(population * source["max_source_fraction"] * source["max_repetition_ratio"])
+        assert most >= wanted[name], f"insufficient tokens for {name}"
+        room[name] = most // sequence_length
+    instances = {name: min(tokens // sequence_length, room[name]) for name, tokens in wanted.items()}
+    batches = math.ceil(plan["requested_tokens"] / global_batch_size)
+    missing = batches * (global_batch_size // sequence_length) - sum(instances.values())
+    open_to_more = [name for name in instances if instances[name] < room[name]]
+    for name in open_to_more:
+        instances[name] = min(room[name], instances[name] + missing // len(open_to_more))
+    missing = batches * (global_batch_size // sequence_length) - sum(instances.values())
+    by_remainder = sorted(open_to_more, key=lambda name: -(wanted[name] % sequence_length))
+    for name in [name for name in by_remainder if instances[name] < room[name]][: max(missing, 0)]:
+        instances[name] += 1
+    return instances
+
+
+def test_olmo_core_selects_the_planned_token_shares(tmp_path):
+    """By its own arithmetic, within 1 %, and it asks for no more than there is."""
+    export(MIXED, tmp_path, format="olmo-core")
+    populations = {}
+    for row in MIXED.iter_rows(named=True):
+        populations[group(row)] = populations.get(group(row), 0) + row["tokens"]
+
+    chosen = olmo_core_selection(tmp_path / "mixture.yaml", populations, sequence_length=16, global_batch_size=256)
+
+    shares = planned(group)
+    assert set(chosen) == set(shares)
+    for name, instances in chosen.items():
+        assert instances / sum(chosen.values()) == pytest.approx(shares[name], rel=0.01)
+
+
+def megatron_blend(words):
+    """(prefix, weight) as Megatron-LM's `get_blend_from_list` reads words: pairs, or bare prefixes if that fails."""
+    if len(words) % 2:
+        return [(word, None) for word in words]
+    weights = []
+    for word in words[::2]:
+        try:
+            weights.append(float(word))
+        except ValueError:
+            return [(word, None) for word in words]
+    return [(name, weight / sum(weights)) for name, weight in zip(words[1::2], weights, strict=True)]
+
+
+def megatron_order(weights, samples):
+    """How often each data set is drawn, by the rule of `build_blending_indices`: always the one furthest behind."""
+    drawn = [0] * len(weights)
+    for k in range(samples):
+        behind = [weight * max(k, 1) - count for weight, count in zip(weights, drawn, strict=True)]
+        drawn[behind.index(max(behind))] += 1
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("prefix", "by"),
+    [("data/{source}_text_document", lambda row: row["source"]), ("data/{group}_text_document", group)],
+    ids=["source", "group"],
+)
+def test_megatron_draws_the_planned_token_shares(tmp_path, prefix, by):
+    """Its samples are all of one length, so shares of samples are shares of tokens."""
+    export(MIXED, tmp_path / "blend.txt", format="megatron", prefix=prefix)
+
+    blend = megatron_blend((tmp_path / "blend.txt").read_text().split())
+
+    drawn = megatron_order([weight for _, weight in blend], 20_000)
+    for (name, _), count in zip(blend, drawn, strict=True):
+        key = name.removeprefix("data/").removesuffix("_text_document")
+        assert count / 20_000 == pytest.approx(planned(by)[key], rel=0.01)
+
+
+def test_jsonl_and_parquet_say_the_same_and_weights_are_the_planned_shares(tmp_path):
+    """Read with polars, the consumer of both."""
+    export(MIXED, tmp_path / "mix.jsonl.zst", format="jsonl")
+    export(MIXED, tmp_path / "mix.parquet", format="jsonl")
+
+    lines = pl.read_ndjson(zstandard.ZstdDecompressor().stream_reader((tmp_path / "mix.jsonl.zst").read_bytes()).read())
+    table = pl.read_parquet(tmp_path / "mix.parquet")
+    columns = ["doc_id", "repeats", "weight", "slice_ids", "rule_ids"]
+    assert lines.select(columns).equals(table.select(columns))
+    by_source = dict(table.group_by("source").agg(pl.col("weight").sum()).iter_rows())
+    assert by_source == pytest.approx(planned(lambda row: row["source"]), rel=1e-9)
+
+
+def test_nothing_is_written_where_a_text_is_missing(tmp_path):
+    """A mixture without one of its documents would be another mixture."""
+    for form in ("olmo-core", "hf", "streaming"):
+        with pytest.raises(BadInput, match="no document 'b'"):
+            export(LISTED, tmp_path / form, format=form, documents=TEXTS.filter(pl.col("doc_id") != "b"))
+        assert not (tmp_path / form).exists()
+
+
+def test_the_command_overwrites_none_of_its_inputs(tmp_path):
+    """Neither the list, nor documents that lie in the folder to write."""
+    write_table(LISTED, tmp_path / "up.parquet")
+    (tmp_path / "mixture" / "data").mkdir(parents=True)
+    TEXTS.write_ndjson(tmp_path / "mixture" / "data" / "books-x3.jsonl")
+
+    def refused(*options):
+        done = CliRunner().invoke(export_command, [str(tmp_path / "up.parquet"), *map(str, options)])
+        return isinstance(done.exception, BadInput) and str(done.exception)
+
+    assert "is one of the inputs" in refused("--format", "jsonl", "-o", tmp_path / "up.parquet")
+    inside = ("--documents", tmp_path / "mixture" / "data" / "books-x3.jsonl")
+    assert "lies in the folder to write" in refused("--format", "hf", "-o", tmp_path / "mixture", *inside)
+    write_table(LISTED, tmp_path / "mixture" / "data" / "web-x1.jsonl")
+    (tmp_path / "up.parquet").unlink()
+    (tmp_path / "up.parquet").symlink_to(tmp_path / "mixture" / "data" / "web-x1.jsonl")
+    assert "lies in the folder to write" in refused("--format", "hf", "-o", tmp_path / "mixture")
 
 
 def test_chosen_texts_can_be_written_as_shards(tmp_path):

@@ -19,7 +19,8 @@ from annotator.errors import BadInput
 @click.option("--documents", multiple=True, metavar="INPUT",
               help="olmo-core, streaming, hf: the corpus, to write the chosen texts as well.")  # fmt: skip
 @click.option("--prefix", metavar="TEXT",
-              help='megatron: where a source\'s tokenised data lies, e.g. "/data/{source}_text_document".')  # fmt: skip
+              help='megatron: where the tokenised data of a source lies, e.g. "/data/{source}_text_document", or, with '
+                   "{group}, that of the documents of a source that are read equally often.")  # fmt: skip
 @output_options
 def command(
     upsample: str, form: str, out: str, documents: tuple[str, ...], prefix: str | None, quiet: bool, as_json: bool
@@ -31,11 +32,13 @@ def command(
       annotator export upsample.parquet --format jsonl -o upsample.jsonl.zst
       annotator export upsample.parquet --format hf --documents corpus/ -o mixture/
     """
-    from annotator.export import export
+    from annotator.export import export, manifest_of
     from annotator.tables import UPSAMPLE, read_made_from, read_table, write_probe
 
     write_probe(Path(out).parent)
-    keep_inputs(out, upsample)
+    for written in (Path(out), manifest_of(Path(out))):
+        keep_inputs(written, upsample, *documents)
+    _keep_folder(Path(out), upsample, documents)
     options: dict[str, Any] = {}
     if prefix is not None:
         options["prefix"] = _only(prefix, "--prefix", form, ("megatron",))
@@ -51,6 +54,19 @@ def command(
     emit(summary, as_json=as_json, quiet=quiet,
          show=lambda: click.echo("\n".join(f"-> {name}" for name in summary["files"])))  # fmt: skip
     return 0
+
+
+def _keep_folder(out: Path, upsample: str, documents: tuple[str, ...]) -> None:
+    """Raise BadInput if an input lies where the files of a mixture are written."""
+    from annotator.readers import find_shards
+
+    if not out.is_dir():
+        return
+    inputs = [(shard.path, out) for shard in find_shards(list(documents))] if documents else []
+    for path, folder in [*inputs, (Path(upsample), out / "data")]:
+        if path.resolve().is_relative_to(folder.resolve()):
+            remedy = "Name another folder: it could be overwritten."
+            raise BadInput("lies in the folder to write", where=str(path), remedy=remedy)
 
 
 def _only(value: Any, option: str, form: str, forms: tuple[str, ...]) -> Any:
