@@ -39,15 +39,19 @@ class Prompt:
         """The user message: the record, fenced as data.
 
         The mark is a hash of the record, so the same record gives the same message (and cache key), and no record can
-        contain its own mark to fake the closing line. Control characters and lone surrogates, which some servers
-        refuse, become U+FFFD.
+        contain its own mark to fake the closing line.
         """
-        text = without_surrogates(_CONTROL.sub("\ufffd", record))
+        text = as_sent(record)
         mark = hashlib.sha256(text.encode()).hexdigest()[:16]
         return (
             f"----- {self.kind} {mark} begins -----\n{text}\n----- {self.kind} {mark} ends -----\n"
             f"Label the {self.kind} above by the codebook."
         )
+
+
+def as_sent(record: str) -> str:
+    """A record as a judge sees it: control characters and lone surrogates, which some servers refuse, are U+FFFD."""
+    return without_surrogates(_CONTROL.sub("\ufffd", record))
 
 
 def load_prompt(kind: Kind, taxonomy: Taxonomy, path: str | Path | None = None) -> Prompt:

@@ -28,7 +28,7 @@ from annotator.cli.common import column_option, emit, keep_inputs, output_option
     default="embedded",
     show_default=True,
     metavar="SPEC",
-    help="embedded or student:PATH: whose uncertainty counts.",
+    help="embedded, embedded:accurate or student:PATH: whose uncertainty counts.",
 )
 @click.option(
     "--by",
@@ -94,8 +94,8 @@ def _student(spec: str, kind: str, taxonomy_path: str | None) -> object:
     from annotator.judges.columns import open_student
     from annotator.taxonomy import load_taxonomy
 
-    if spec != "embedded" and not spec.startswith("student:"):
-        remedy = "Give embedded or student:PATH."
+    if spec.partition(":")[0] not in ("embedded", "student"):
+        remedy = "Give embedded, embedded:accurate or student:PATH."
         raise BadInput(f"{spec!r} has no probabilities to be unsure by", where="--judge", remedy=remedy)
     return open_student(spec, kind=kind, taxonomy=load_taxonomy(taxonomy_path))  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from annotator.excerpt import token_estimate
+from annotator.prompts import as_sent
 from annotator.schema import MAX_EVIDENCE_CHARS, label_model, strict_json_schema
 from annotator.taxonomy import Kind, Taxonomy
 
@@ -106,11 +107,16 @@ def _complaint(problems: list[Any]) -> str:
 
 
 _SPACES = re.compile(r"\s+")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")  # zero width, and marks of direction
 
 
 def is_verbatim(evidence: str, text: str) -> bool:
-    """Whether a quote occurs in a record, whatever the white space, the case and the quotation marks around it."""
+    """Whether a quote occurs in a record as it was sent.
+
+    White space, case, invisible characters and the quotation marks around the quote do not count.
+    """
     if not evidence or evidence in text:
         return True
-    quote, body = (_SPACES.sub(" ", part).strip().casefold() for part in (evidence, text))
-    return quote in body or quote.strip("\"'“”‘’ .…") in body
+    quote, body = (_SPACES.sub(" ", _INVISIBLE.sub("", part)).strip().casefold() for part in (evidence, as_sent(text)))
+    bare = quote.strip("\"'“”‘’ .…")
+    return quote in body or (bool(bare) and bare in body)
