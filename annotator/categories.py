@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from annotator.matching.profiles import category_sizes, profile_sizes, profiles, summed
+from annotator.matching.profiles import Category, category_sizes, profile_sizes, profiles, summed
 from annotator.rule_table import Rules
 
 
@@ -15,6 +15,7 @@ def categories(
     rules: Rules,
     documents: pl.DataFrame | pl.LazyFrame | None = None,
     matches: pl.DataFrame | None = None,
+    by: tuple[str, ...] = (),
 ) -> pl.DataFrame:
     """The corpus as a table of categories, the largest first.
 
@@ -22,13 +23,14 @@ def categories(
         document_labels: LABELS of documents; None for rules that read a corpus's own columns.
         documents: doc_id and any of source, tokens and the columns that rules name.
         matches: MATCHES under the same rules, for the last two columns.
+        by: further columns to tell categories by: source, lang, quality, or any other of either table.
 
     Returns:
         category_id, documents, tokens? (null where some are unknown), mean_quality?, exercised_share (substantial or
         central), supply_gap? (the largest of the slices that match, null without one), slices (how many match).
         A document stands in the category of each of its operations; guarded ones are left out.
     """
-    found = profiles(document_labels, rules=rules, documents=documents)
+    found = profiles(document_labels, rules=rules, documents=documents, by=by)
     counts, tokens = category_sizes(found)
     qualities = (
         found.documents.lazy()
@@ -44,6 +46,7 @@ def categories(
     table = pl.DataFrame(
         {
             "category_id": pl.Series([category.id for category in found.categories], dtype=pl.String),
+            "matched_id": pl.Series([_without(category, by).id for category in found.categories], dtype=pl.String),
             "documents": counts,
             "tokens": pl.Series([None] * len(counts) if tokens is None else tokens, dtype=pl.Int64),
             "graded": summed(found, graded),
@@ -53,6 +56,7 @@ def categories(
     ).filter(pl.col("documents") > 0)
     table = table.select(
         "category_id",
+        "matched_id",
         "documents",
         "tokens",
         pl.when(pl.col("graded") > 0).then(pl.col("quality") / pl.col("graded")).round(3).alias("mean_quality"),
@@ -62,5 +66,12 @@ def categories(
     gaps = empty if matches is None else matches.group_by("category_id").agg(
         pl.col("supply_gap").max(), pl.len().cast(pl.Int64).alias("slices")
     )  # fmt: skip
-    table = table.join(gaps, on="category_id", how="left").with_columns(pl.col("slices").fill_null(0))
-    return table.sort(["documents", "category_id"], descending=[True, False])
+    table = table.join(gaps, left_on="matched_id", right_on="category_id", how="left").drop("matched_id")
+    return table.with_columns(pl.col("slices").fill_null(0)).sort(
+        ["documents", "category_id"], descending=[True, False]
+    )
+
+
+def _without(category: Category, by: tuple[str, ...]) -> Category:
+    """The category that matching knows: told by the columns of the rules alone."""
+    return Category(tuple(pair for pair in category.shown if pair[0] not in by), category.extras)

@@ -85,6 +85,7 @@ def parse_rules(raw: Mapping[str, Any], *, taxonomy: Taxonomy, where: str) -> Ru
     guards = tuple(_parse_guard(one, taxonomy, corpus, where) for one in _tables(raw, "guard", where))
     near = tuple(_parse_near(one, taxonomy, where) for one in _tables(raw, "near", where))
     _distinct_ids([*rules, *guards, *near], where)
+    _codes_are_codes([*rules, *guards], where)
     exercise, quality = _parse_grades(raw, corpus["columns"], taxonomy, where)
     return Rules(
         version=version,
@@ -314,6 +315,16 @@ def _distinct_ids(entries: list[Any], where: str) -> None:
         if entry.id in seen:
             raise BadInput(f"id {entry.id!r} is used twice", where=where, remedy="Every rule needs its own id.")
         seen.add(entry.id)
+
+
+def _codes_are_codes(entries: list[Any], where: str) -> None:
+    """A column that one rule looks at by the beginning of its codes cannot be compared as a whole by another."""
+    predicates = [(entry.id, predicate) for entry in entries for predicate in entry.document]
+    codes = {predicate.column for _, predicate in predicates if predicate.prefixes}
+    for name, predicate in predicates:
+        if predicate.column in codes and not predicate.prefixes:
+            remedy = f'Write {predicate.column} = {{ prefix = ["..."] }} here too.'
+            raise BadInput(f"{predicate.column} is a column of codes", where=f"{where} rule {name!r}", remedy=remedy)
 
 
 def _only_keys(table: Mapping[str, Any], allowed: set[str], where: str) -> None:

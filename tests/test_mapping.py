@@ -90,6 +90,7 @@ def test_a_value_of_the_document_side_is_refused_on_the_slice_side():
         ({"bound": ["background"]}, "Did you mean 'background_condition'?"),
         ({"document": {"quality": ["6"]}}, "'6' is not a grade of quality"),
         ({"document": {"task_type": {"min": 1}}}, "task_type takes a list of values"),
+        ({"document": {"dewey": {"prefix": []}}}, "dewey needs a list of values"),
     ],
 )
 def test_a_broken_rule_is_refused_with_a_remedy(change, message):
@@ -175,3 +176,14 @@ def test_check_finds_near_values_that_do_not_close():
     added = [near("ab", "math.algebra", "culture.language"), near("bc", "culture.language", "science.physics")]
 
     assert ("near_cycle", "culture.language, math.algebra, science.physics") in findings(near=added)
+
+
+def test_a_column_of_codes_is_never_compared_as_a_whole():
+    """It is told by the beginnings that rules name, and by nothing else."""
+    added = [
+        rule(document={"dewey": {"prefix": ["512.7"]}}),
+        rule(id="again", document={"dewey": ["512.7"]}),
+    ]
+
+    with pytest.raises(BadInput, match="dewey is a column of codes"):
+        parse_rules(changed(rule=added), taxonomy=TAXONOMY, where="my.toml")

@@ -6,7 +6,7 @@ import math
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_rows import label, labels, slice_row, slices
 from test_mapping import changed, rule
@@ -233,6 +233,7 @@ BACKGROUNDS = st.sampled_from(TAXONOMY.values("background_condition", "document"
 TASKS = st.sampled_from(TAXONOMY.values("task_type", "document"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(OPERATIONS, BACKGROUNDS, TASKS), max_size=12), st.randoms())
 def test_the_order_of_labels_never_changes_a_match(triples, random):
     """And every affinity lies in (0, 1]."""
@@ -283,3 +284,19 @@ def test_an_axis_that_a_slice_leaves_open_is_judged_by_the_mix_of_its_items():
     affinity, rule_ids = found["op=algebraic_manipulation&bg=computing.programming&task=calculate"]
     assert affinity == pytest.approx(0.15**0.3, abs=1e-6)
     assert rule_ids == ["algebraic-manipulation", "mix-bg", "mix-task"]
+
+
+def test_categories_may_be_told_by_further_columns():
+    """By source and grade, say; the supply gap is that of the category as matching knows it."""
+    rows = [label(f"d{k}", "arithmetic", "math.arithmetic", "calculate", quality=3 + k % 2) for k in range(4)]
+    sources = pl.DataFrame({"doc_id": ["d0", "d1", "d2", "d3"], "source": ["web", "web", "web", None]})
+    found = match(slices(slice_row("sums", "arithmetic")), labels(*rows), rules=RULES, taxonomy=TAXONOMY)
+
+    table = categories(labels(*rows), rules=RULES, documents=sources, matches=found.table, by=("source", "quality"))
+
+    same = "op=arithmetic&bg=math.arithmetic&task=calculate"
+    assert table.select("category_id", "documents", "supply_gap").rows() == [
+        (f"{same}&source=web&quality=3", 2, 1.0),
+        (f"{same}&quality=4", 1, 1.0),
+        (f"{same}&source=web&quality=4", 1, 1.0),
+    ]

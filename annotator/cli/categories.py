@@ -16,6 +16,7 @@ SHOWN = 25
 @labels_option
 @click.option("--documents", multiple=True, metavar="INPUT", help="The documents, for their token counts.")
 @click.option("--matches", "matches_path", metavar="FILE", help="Matches: adds the supply gap of each category.")
+@click.option("--by", metavar="COLUMNS", help="Also tell them by these columns: source, lang, quality, or your own.")
 @tokenizer_option
 @rules_option
 @click.option("--out", "-o", metavar="FILE", help="Also write the table.")
@@ -23,9 +24,9 @@ SHOWN = 25
 @taxonomy_option
 @output_options
 def command(
-    labels_path: str | None, documents: tuple[str, ...], matches_path: str | None, tokenizer_path: str | None,
-    rules_path: str | None, out: str | None, columns: dict[str, str], taxonomy_path: str | None, quiet: bool,
-    as_json: bool,
+    labels_path: str | None, documents: tuple[str, ...], matches_path: str | None, by: str | None,
+    tokenizer_path: str | None, rules_path: str | None, out: str | None, columns: dict[str, str],
+    taxonomy_path: str | None, quiet: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Show the corpus as categories (operation x background x task), the largest first.
 
@@ -50,6 +51,7 @@ def command(
         rules=corpus.rules,
         documents=corpus.scan(documents),
         matches=read_table(Path(matches_path), MATCHES, made_by="annotator match") if matches_path else None,
+        by=tuple(name.strip() for name in (by or "").split(",") if name.strip()),
     )
     if out:
         write_table(table, Path(out), made_from=corpus.made_from())

@@ -19,6 +19,7 @@ from annotator.rule_table import GATE, SHORT, Predicate, Rules
 from annotator.taxonomy import MAX_OPERATIONS
 
 _OPERATIONS = [f"operation_{place}" for place in range(MAX_OPERATIONS)]
+_KEYED = "key_"
 _KNOWN = {"quality": pl.Int64, "confidence": pl.Float64, "tokens": pl.Int64, "source": pl.String}
 _SHOWN = {"source": pl.Categorical(pl.Categories("annotator_source")), "lang": pl.Categorical(),
           "host": pl.Categorical(pl.Categories("annotator_host"))}  # fmt: skip
@@ -66,6 +67,7 @@ def profiles(
     documents: pl.DataFrame | pl.LazyFrame | None = None,
     all_documents: bool = False,
     carry: tuple[str, ...] = ("tokens", "source"),
+    by: tuple[str, ...] = (),
 ) -> Profiles:
     """Sort documents by what the rules can see of them.
 
@@ -75,18 +77,21 @@ def profiles(
         documents: doc_id and the columns that are carried or that rules name.
         all_documents: one row a document of `documents`, sorted by doc_id, and not one a label in their order.
         carry: columns of `documents` to keep; those that it lacks are null.
+        by: further columns of either table to tell categories by, after those of the rules.
 
     Raises:
         BadInput: two labels for one document, a document twice, or a rule asks for a column that no table has.
     """
-    asked = _asked(rules)
-    coded = _coded_documents(document_labels, documents, rules, asked, carry, all_documents)
+    asked = _asked(rules, by)
+    coded = _coded_documents(document_labels, documents, rules, asked, (carry, by), all_documents)
     if all_documents:
         coded = coded.sort("doc_id")
     _each_once(coded["doc_id"], is_sorted=all_documents)
-    key = [*_key(rules), *(f"holds_{k}" for k in range(len(asked)))]
+    operations = _OPERATIONS if rules.needs_labels else []
+    held = [f"holds_{k}" for k in range(len(asked))]
+    key = [*operations, *(_KEYED + name for name in _key(rules, by)), *held]
     first = _OPERATIONS[:1] if rules.needs_labels else []
-    needed = [*first, *(name for name in rules.category if name != GATE)]
+    needed = [*first, *(_KEYED + name for name in rules.category if name != GATE)]
     usable = ~pl.col("failed").fill_null(True) & pl.all_horizontal(pl.col(name).is_not_null() for name in needed)
     profile, distinct = _numbered(coded, key, usable)
     kept = dict.fromkeys(["doc_id", "quality", "confidence", *carry])
@@ -94,37 +99,38 @@ def profiles(
         pl.col(name) if name in coded.columns else pl.lit(None, dtype=_KNOWN.get(name, pl.String)).alias(name)
         for name in kept
     )
-    return _described(frame.insert_column(1, profile), distinct, asked, rules)
+    return _described(frame.insert_column(1, profile), distinct, asked, rules, by)
 
 
 def _coded_documents(
     labels: pl.DataFrame | pl.LazyFrame | None, documents: pl.DataFrame | pl.LazyFrame | None, rules: Rules,
-    asked: list[Predicate], carry: tuple[str, ...], all_documents: bool,
+    asked: list[Predicate], more: tuple[tuple[str, ...], tuple[str, ...]], all_documents: bool,
 ) -> pl.DataFrame:  # fmt: skip
     """The columns that matter: labels as categories, predicates as booleans, and what is carried."""
+    carry, by = more
+    key = _key(rules, by)
     if not rules.needs_labels:
         if documents is None:
             raise BadInput("these rules read the corpus's own columns", where="--documents", remedy="Give the corpus.")
         theirs = documents.lazy()
-        own = [*_coded(theirs, _key(rules), rules), *_grades(theirs, rules), *_held(theirs, asked, rules)]
+        own = [*_coded(theirs, key, rules), *_grades(theirs, rules), *_held(theirs, asked, rules)]
         return _read(theirs.select("doc_id", pl.lit(False).alias("failed"), *own, *_carried(theirs, carry)))
     if labels is None:
         raise BadInput("these rules need labels of the documents", where="--document-labels")
     labels = labels.lazy()
     present = labels.collect_schema().names()
     ours = [predicate for predicate in asked if predicate.column in present]
-    codes = _prefixes(rules)
-    mine = [column for column in codes if column in present]
+    mine = [name for name in key if name in present]
     named = labels.select(
         pl.col("record_id").alias("doc_id"),
         (pl.col("status") == "failed").alias("failed"),
         *_operations(),
-        *_coded(labels, [*(name for name in rules.category if name != GATE), "exercise", *mine], rules),
+        *_coded(labels, mine, rules),
         *_grades(labels, rules),
         *_held(labels, ours, rules, asked),
     )
     rest = [predicate for predicate in asked if predicate not in ours]
-    other = [column for column in codes if column not in mine]
+    other = [name for name in key if name not in mine]
     if documents is None:
         _no_column([*(predicate.column for predicate in rest), *other], rules)
         return _read(named)
@@ -146,9 +152,10 @@ def _joined(left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
     return _read(left.lazy().join(right.lazy(), on="doc_id", how="left"))
 
 
-def _key(rules: Rules) -> list[str]:
-    operations = _OPERATIONS if rules.needs_labels else []
-    return [*operations, *(name for name in rules.category if name != GATE), "exercise", *_prefixes(rules)]
+def _key(rules: Rules, by: tuple[str, ...]) -> list[str]:
+    """The columns, besides the operations, that documents of one profile have in common."""
+    columns = [*(name for name in rules.category if name != GATE), *_prefixes(rules), *by]
+    return [*dict.fromkeys(columns), "exercise"]
 
 
 def _prefixes(rules: Rules) -> dict[str, list[str]]:
@@ -176,7 +183,7 @@ def _coded(table: pl.LazyFrame, names: list[str], rules: Rules) -> list[pl.Expr]
         column = own_column(table, name, rules, optional=name == "exercise").cast(pl.String)
         if name in codes:
             column = column.str.extract(f"^({'|'.join(map(re.escape, codes[name]))})")
-        columns.append(column.cast(pl.Categorical()).alias(name))
+        columns.append(column.cast(pl.Categorical()).alias(_KEYED + name))
     return columns
 
 
@@ -211,8 +218,8 @@ def _holds(table: pl.LazyFrame, predicate: Predicate, rules: Rules) -> pl.Expr:
     return (low & high).fill_null(False)
 
 
-def _asked(rules: Rules) -> list[Predicate]:
-    told = {*rules.category, *_prefixes(rules)}
+def _asked(rules: Rules, by: tuple[str, ...]) -> list[Predicate]:
+    told = {*rules.category, *_prefixes(rules), *by}
     found = {p: None for one in (*rules.rules, *rules.guards) for p in one.document if p.column not in told}
     return sorted(found, key=lambda predicate: predicate.label)
 
@@ -257,16 +264,18 @@ def _numbered(coded: pl.DataFrame, key: list[str], usable: pl.Expr) -> tuple[pl.
     return placed["profile"].cast(pl.UInt32), distinct.drop("packed")
 
 
-def _described(documents: pl.DataFrame, distinct: pl.DataFrame, asked: list[Predicate], rules: Rules) -> Profiles:
+def _described(
+    documents: pl.DataFrame, distinct: pl.DataFrame, asked: list[Predicate], rules: Rules, by: tuple[str, ...]
+) -> Profiles:
     index: dict[Category, int] = {}
     members = np.full((distinct.height, rules.places), -1, dtype=np.int32)
     guards: list[str | None] = []
     known: dict[Any, tuple[int, str | None]] = {}
-    rest = [*(name for name in rules.category if name != GATE), *_prefixes(rules)]
+    rest = _key(rules, by)[:-1]
     operations = _OPERATIONS if rules.needs_labels else [None]
     for profile, row in enumerate(distinct.drop("profile").iter_rows(named=True)):
         true = tuple(k for k in range(len(asked)) if row[f"holds_{k}"])
-        shown = tuple((name, row[name]) for name in rest if row[name] is not None)
+        shown = tuple((name, row[_KEYED + name]) for name in rest if row[_KEYED + name] is not None)
         shut = None
         for place, name in enumerate(operations):
             if name is not None and row[name] is None:
@@ -283,7 +292,7 @@ def _described(documents: pl.DataFrame, distinct: pl.DataFrame, asked: list[Pred
     by_id = sorted(index, key=lambda category: category.id)
     renumbered = np.full(len(by_id) + 1, -1, dtype=np.int32)  # the last entry keeps -1 at -1
     renumbered[[index[category] for category in by_id]] = np.arange(len(by_id), dtype=np.int32)
-    return Profiles(documents, by_id, renumbered[members], distinct["exercise"].to_list(), guards)
+    return Profiles(documents, by_id, renumbered[members], distinct[_KEYED + "exercise"].to_list(), guards)
 
 
 def _guard(core: dict[str, str], holding: frozenset[Predicate], rules: Rules) -> str | None:
