@@ -67,7 +67,16 @@ def test_a_user_and_password_in_the_address_are_sent_and_never_shown(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "base_url", ["ftp://host/v1", "localhost:8000/v1", "http://user:hidden-password@host:port/v1", "http:///v1", "v1"]
+    "base_url",
+    [
+        "ftp://host/v1",
+        "http://a..b/v1",
+        f"http://{'a' * 64}.com/v1",
+        "localhost:8000/v1",
+        "http://user:hidden-password@host:port/v1",
+        "http:///v1",
+        "v1",
+    ],
 )
 def test_an_address_of_no_server_is_refused_in_one_line_that_does_not_quote_it(base_url):
     """There may be a password in it."""

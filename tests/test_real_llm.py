@@ -180,21 +180,22 @@ def test_items_are_labelled_and_what_was_answered_is_not_asked_again(server, tax
     assert again.select(fields).equals(labelled.select(fields))
 
 
-def test_a_long_document_is_cut_and_labelled_with_its_grades(server, taxonomy_file, tmp_path):
-    """A page of a textbook, head, middle and tail of it."""
+def test_a_long_document_is_cut_and_labelled_with_its_grades_and_a_confidence(server, taxonomy_file, tmp_path):
+    """A page of a textbook, head, middle and tail of it; the server tells the probability of each token."""
     page = first_lines(EXAMPLES / "corpus" / "part-000.jsonl", 1, tmp_path / "page.jsonl")
 
     code, summary, table = run_label(
-        tmp_path, server, taxonomy_file, page, "--max-input-tokens", "128", kind="document"
+        tmp_path, server, taxonomy_file, page, "--max-input-tokens", "128", "--logprobs", kind="document"
     )
 
     ids = [json.loads(page.read_text("utf-8"))["doc_id"]]
     assert_each_ended_once(code, summary, table, tmp_path, ids=ids, kind="document", taxonomy_file=taxonomy_file)
     assert table["truncated"].to_list() == [True]
+    assert all(0 < sure <= 1 for sure in table.filter(status="ok")["confidence"])
 
 
 def test_an_answer_that_never_fits_is_a_dead_letter(server, taxonomy_file, tmp_path):
-    """Four times the room at each of two re-asks, every token of them counted, and then exit code 1."""
+    """Four times the room at the one re-ask, every token of both counted, and then exit code 1."""
     long_winded = tmp_path / "long.toml"
     subjects = f'values = {{ {LONG_NAME} = "Numbers.", other = {{ document = "Anything else." }} }}'
     long_winded.write_text(TAXONOMY.replace(SUBJECTS, subjects))
@@ -207,5 +208,5 @@ def test_an_answer_that_never_fits_is_a_dead_letter(server, taxonomy_file, tmp_p
     assert summary["failures"] == {"truncated_answer": 1}
     assert table["status"].to_list() == ["failed"]
     (letter,) = dead_letters(tmp_path)
-    assert (letter["record_id"], letter["reason"], letter["attempts"]) == ("sum", "truncated_answer", 3)
-    assert letter["output_tokens"] == summary["output_tokens"] == 16 + 64 + 256
+    assert (letter["record_id"], letter["reason"], letter["attempts"]) == ("sum", "truncated_answer", 2)
+    assert letter["output_tokens"] == summary["output_tokens"] == 16 + 64

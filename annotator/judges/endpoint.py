@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import aiohttp
+from yarl import URL
 
 from annotator.errors import BadInput
 from annotator.judges.faults import Fault, redact
@@ -48,9 +49,10 @@ class Endpoint:
         path = parts.path.rstrip("/")
         self.base_url = urlunsplit((parts.scheme, host, path, "", ""))
         self.host = (parts.hostname or "").lower()
-        self._url = urlunsplit((parts.scheme, host, f"{path}/chat/completions", parts.query, ""))
+        # Encoded here, once: aiohttp would parse a text anew for each request.
+        self._url = URL(urlunsplit((parts.scheme, host, f"{path}/chat/completions", parts.query, "")))
         self._query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
-        self._timeout_s = timeout_s
+        self._timeout_s, self._connect_s = timeout_s, min(_CONNECT_S, timeout_s)
         self.api_key = (api_key or "").strip()
         self._secrets = [self.api_key]
         self._headers = {"Content-Type": "application/json", **(headers or {}), **self._credentials(parts)}
@@ -93,17 +95,19 @@ class Endpoint:
             return response.status, response.headers, await response.read()
 
     def _open(self) -> aiohttp.ClientSession:
-        self._proxy = _proxy_of(self._url)
+        self._proxy = _proxy_of(self._url.scheme, self._url.raw_authority)
         self._session = aiohttp.ClientSession(
             headers=self._headers,
             connector=aiohttp.TCPConnector(limit=0, ssl=_certificates()),  # the gate bounds what is in flight
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_S, self._timeout_s)),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self._session
 
     def fault_of(self, error: BaseException) -> Fault:
         """What it means that `post` raised: a time-out, or a connection that failed or broke."""
+        if isinstance(error, aiohttp.ServerTimeoutError):
+            return Fault("retry", "timeout", f"no connection within {self._connect_s:g} s")
         if isinstance(error, TimeoutError):
             return Fault("retry", "timeout", f"no answer within {self._timeout_s:g} s")
         return Fault("retry", "connection", self.redact(f"{type(error).__name__}: {error}"))
@@ -135,8 +139,9 @@ def split_address(base_url: str) -> SplitResult:
     """
     try:
         parts = urlsplit(base_url.strip())
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number
+        host = (parts.hostname or "").encode("idna")
+        usable = parts.scheme in ("http", "https") and host and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, or a name that no name server could be asked for
         usable = False
     if not usable:
         raise BadInput("this is no address of a server", where="--base-url", remedy="Write http://host:port/v1, say.")
@@ -155,19 +160,18 @@ def _certificates() -> ssl.SSLContext | bool:
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def _proxy_of(url: str) -> str | None:
+def _proxy_of(scheme: str, host: str) -> str | None:
     """The proxy that the environment names for an address.
 
     Looked up once: aiohttp's own `trust_env` reads the environment and .netrc anew for each request, in a thread.
     """
     from urllib.request import getproxies, proxy_bypass
 
-    parts = urlsplit(url)
     proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(parts.netloc):
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(host):
         return None
     if not proxy.startswith(("http://", "https://")):
         remedy = "Only http:// and https:// proxies can be used."
-        raise BadInput("this proxy cannot be used", where=f"{parts.scheme.upper()}_PROXY", remedy=remedy)
+        raise BadInput("this proxy cannot be used", where=f"{scheme.upper()}_PROXY", remedy=remedy)
     return proxy
