@@ -145,9 +145,9 @@ def _streamed(
     if wanted and shard.format != "parquet":
         rows = [(rows.numbers[k], value) for rows in stream_rows(shard) for k, value in enumerate(rows.values)]
         more = pl.DataFrame([value for _, value in rows], infer_schema_length=None)
-        own = more.lazy().select(_own(more.lazy(), rules, more.schema)).collect()
         numbers = pl.Series("row", [number for number, _ in rows], dtype=pl.Int64)
-        frame = frame.join(own.with_columns(numbers), on="row", how="left", maintain_order="left")
+        own = more.lazy().with_columns(numbers).select("row", *_own(more.lazy(), rules, more.schema)).collect()
+        frame = frame.join(own, on="row", how="left", maintain_order="left")
     elif wanted:
         table = pl.scan_parquet(shard.path, glob=False, row_index_name="row")
         own = table.select(pl.col("row").cast(pl.Int64), *_own(table, rules, parquet_schema(shard)))
