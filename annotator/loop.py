@@ -287,7 +287,7 @@ class _Loop:
                 documents=document_frame(self.paths(self.settings.documents), columns=self.settings.documents.columns),
                 item_labels=self._labels("item"),
             )
-            write_table(found.table, path, made_from=self._made_from())
+            write_table(found.table, path, made_from=self._made_from(inputs=found.summary["inputs"]))
             return found.summary
 
         inputs = [self.rules.fingerprint, *self._identities(self.settings.documents)]
@@ -308,8 +308,9 @@ class _Loop:
                 columns=self.settings.documents.columns,
                 **options,
             )
-            write_table(ranking.chosen, path, made_from=self._made_from(rank=options))
-            write_table(ranking.dropped, beside(path, "dropped.parquet"), made_from=self._made_from(rank=options))
+            made_from = self._made_from(rank=options, inputs=ranking.summary["inputs"])
+            write_table(ranking.chosen, path, made_from=made_from)
+            write_table(ranking.dropped, beside(path, "dropped.parquet"), made_from=made_from)
             return ranking.summary
 
         inputs = [*self._identities(self.settings.documents), *self._identities(self.settings.items)]

@@ -19,6 +19,7 @@ from annotator.readers.corpus import parquet_schema
 from annotator.readers.shards import Shard
 from annotator.readers.tables import stream_rows
 from annotator.rule_table import Rules
+from annotator.taxonomy import AXES
 
 BYTES_PER_TOKEN = 4  # UTF-8 bytes a token; 4.0-4.6 for English prose and 3-3.5 for code with today's vocabularies
 _TEXTS = ("doc_id", "source", "lang", "url")
@@ -130,7 +131,7 @@ def _wanted(rules: Rules | None) -> list[str]:
     if rules is None:
         return []
     named = {*rules.extra_columns, *rules.columns, *(() if rules.needs_labels else rules.category)}
-    return sorted(named.difference(_TEXTS, ("tokens", "text", "host")))
+    return sorted(named.difference(_TEXTS, ("tokens", "text", "host", *AXES)))
 
 
 def _streamed(
@@ -141,18 +142,24 @@ def _streamed(
     if not batches:
         return pl.LazyFrame(schema={"doc_id": pl.String})
     frame = pl.concat(batches).with_columns(pl.lit(shard.name).alias("shard"))
-    wanted = [name for name in _wanted(rules) if name not in frame.columns]
-    if wanted and shard.format != "parquet":
-        rows = [(rows.numbers[k], value) for rows in stream_rows(shard) for k, value in enumerate(rows.values)]
-        more = pl.DataFrame([value for _, value in rows], infer_schema_length=None)
-        numbers = pl.Series("row", [number for number, _ in rows], dtype=pl.Int64)
-        own = more.lazy().with_columns(numbers).select("row", *_own(more.lazy(), rules, more.schema)).collect()
-        frame = frame.join(own, on="row", how="left", maintain_order="left")
-    elif wanted:
+    if shard.format == "parquet":
         table = pl.scan_parquet(shard.path, glob=False, row_index_name="row")
         own = table.select(pl.col("row").cast(pl.Int64), *_own(table, rules, parquet_schema(shard)))
-        frame = frame.lazy().join(own, on="row", how="left", maintain_order="left").collect()
-    return frame.lazy()
+        return frame.lazy().join(own, on="row", how="left", maintain_order="left")
+    return _with_own(frame, shard, rules).lazy()
+
+
+def _with_own(frame: pl.DataFrame, shard: Shard, rules: Rules | None) -> pl.DataFrame:
+    """Adds the corpus's own columns that the rules name from the rows of a text file, if it has any of them."""
+    if not _wanted(rules):
+        return frame
+    read = [(number, value) for rows in stream_rows(shard) for number, value in zip(rows.numbers, rows.values)]
+    table = pl.DataFrame([value for _, value in read], infer_schema_length=None)
+    own = _own(table.lazy(), rules, table.schema)
+    if not own:
+        return frame
+    numbers = pl.Series("row", [number for number, _ in read], dtype=pl.Int64)
+    return frame.join(table.select(own).with_columns(numbers), on="row", how="left", maintain_order="left")
 
 
 def _batches(shard: Shard, columns: Mapping[str, str], count_tokens: Counter | None) -> Iterator[pl.DataFrame]:
