@@ -150,6 +150,65 @@ def test_runs_that_differ_widen_the_interval():
     assert mixed["high"] - mixed["low"] > 5 * (alike["high"] - alike["low"])
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_outputs_without_a_score_are_counted_and_left_out(missing):
+    """Every 40th output after the change has no score: said, counted by arm, and never taken for a wrong answer."""
+    after = trial(gain=0.15, seeds=3, seed=1)
+    lost = pl.int_range(pl.len()) % 40 == 0
+    holes = after.with_columns(score=pl.when(lost).then(pl.lit(missing, dtype=pl.Float64)).otherwise("score"))
+
+    found = judged(holes, controls={"random": trial(seed=2, name="random")})
+
+    assert found["unscored"] == {"before": 0, "after": 180, "random": 0}
+    assert "Outputs without a score are left out (180 of after)" in found["advice"][0]
+    assert found["overall"]["after"]["score"] == pytest.approx(
+        judged(after)["overall"]["after"]["score"], abs=0.01
+    )  # as zeros they would cost more than a point
+
+
+def test_items_that_one_run_did_not_score_are_left_out_and_counted():
+    """An item that has no score in one seed says nothing about that seed."""
+    after = trial(seeds=2, seed=1)
+    holes = after.with_columns(
+        score=pl.when((pl.col("item_id") == "item-0007") & (pl.col("run") == "after-1")).then(None).otherwise("score")
+    )
+
+    found = judged(holes)
+
+    assert (found["items_used"], found["items_left_out"], found["unscored"]["after"]) == (599, 1, 4)
+
+
+def test_an_arm_without_a_single_score_is_refused():
+    """It would otherwise look like an arm that was not given."""
+    with pytest.raises(BadInput, match="after: no output has a score"):
+        judged(trial().with_columns(score=pl.lit(None, dtype=pl.Float64)))
+
+
+def test_more_samples_help_only_against_the_noise_of_decoding():
+    """A gain of three points at two samples an item: either a few times the items, or a few times the samples."""
+    found = judged(trial(samples=2, gain=0.03, seed=3), before=trial(samples=2, seed=100, name="before"))
+    need = found["needed"]["gain"]
+
+    assert need["samples_now"] == 2.0
+    assert need["items_needed"] > need["items_now"]
+    assert need["samples_needed"] > 2
+    assert f"or about {need['samples_needed']:,} samples an item instead of 2" in " ".join(found["advice"])
+
+    single = judged(trial(samples=1, gain=0.03, seed=1), before=trial(samples=1, seed=100, name="before"))
+    assert single["needed"]["gain"]["samples_needed"] is None  # one sample cannot tell luck from skill
+
+
+def test_every_arm_stands_beside_the_targeted_one_on_every_slice():
+    """Which arm helped where: each control's own effect, and the contrast with it, for each target slice."""
+    found = judged(trial(gain=0.15, seeds=3, seed=1), controls={"random": trial(seeds=3, seed=2, name="random")})
+
+    row = found["slices"][0]
+    assert row["slice_id"] == TARGET
+    difference = row["effect"]["estimate"] - row["control_effects"]["random"]["estimate"]
+    assert row["over_controls"]["random"]["estimate"] == pytest.approx(difference)
+    assert found["untouched"]["control_effects"]["random"]["items"] == 400
+
+
 def test_row_order_and_unknown_items_change_nothing():
     """Shuffled inputs give equal tables; outputs of items that are not in the benchmark play no part."""
     after, before = trial(gain=0.1, seeds=2, seed=1), trial(seed=100, name="before")
@@ -254,3 +313,11 @@ def test_a_real_intervention_with_three_arms():
     assert found["overall"]["effect"]["low"] > 0
     assert found["verdict"] == "inconclusive"
     assert [arm["name"] for arm in found["controls"]] == ["Generic-Capability", "Directly-Sampled"]
+    alone = {arm["name"]: arm["overall"]["estimate"] for arm in found["controls"]}
+    assert alone == pytest.approx({"Generic-Capability": 0.018, "Directly-Sampled": 0.020}, abs=1e-3)
+    for arm in found["controls"]:  # better than either control by a point and a half, and surely than neither
+        over = arm["over_control_overall"]
+        assert 0.01 < over["estimate"] < 0.02
+        assert over["low"] < 0 < over["high"]
+    assert found["overall"]["over_controls"]["Directly-Sampled"] == found["controls"][1]["over_control_overall"]
+    assert found["needed"]["over Directly-Sampled"]["items_needed"] > 724

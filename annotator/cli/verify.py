@@ -92,7 +92,7 @@ def _show(found: dict[str, Any], out: str) -> None:
         f"{found['items_used']:,} items, {found['items_target']:,} of them targets{left_out}. Effects in points:"
     )
     controls = [arm["name"] for arm in found["controls"]]
-    heads = ["items of", "items", "after", *controls, *(f"after over {name}" for name in controls)]
+    heads = ["items of", "items", "after", *controls, *(f"over {name}" for name in controls)]
     groups = [(name, found[name]) for name in ("overall", "target", "untouched", "disjoint") if found.get(name)]
     groups += [(row["slice_id"], row) for row in found["slices"]]
     print_table(heads, [_row(name, row, controls) for name, row in groups])
