@@ -97,22 +97,23 @@ def _measure(name: str, python: str, arguments: argparse.Namespace) -> dict[str,
 
 def _print(results: dict[str, dict[str, float]], arguments: argparse.Namespace) -> None:
     """Every contender beside the plain loop, the fastest peer and bare aiohttp; then ours, in words."""
-    nothing = {"rate": float("nan"), "cpu_ms": float("nan")}
-    loop, bare = results.get("openai", nothing), results.get("aiohttp", nothing)
-    peers = {name: one for name, one in results.items() if name not in ("annotator", "aiohttp", "openai")}
-    fastest = max(peers, key=lambda name: peers[name]["rate"], default="none")
-    peer = peers.get(fastest, nothing)
+    peers = [name for name in results if name not in ("annotator", "aiohttp", "openai")]
+    fastest = max(peers, key=lambda name: results[name]["rate"], default="none")
     print(f"{arguments.latency_ms:g} ms latency, {arguments.concurrency} concurrent, best of {arguments.rounds}")
     print(f"{'contender':12} {'requests':>9} {'requests/s':>11} {'x AsyncOpenAI':>14} {'x fastest peer':>15} "
           f"{'CPU ms/req':>11} {'x aiohttp':>10} {'peak MB':>8}")  # fmt: skip
     for name, one in results.items():
-        print(f"{name:12} {one['requests']:9,.0f} {one['rate']:11,.0f} {one['rate'] / loop['rate']:14.2f} "
-              f"{one['rate'] / peer['rate']:15.2f} {one['cpu_ms']:11.2f} {one['cpu_ms'] / bare['cpu_ms']:10.2f} "
-              f"{one['rss_mb']:8.0f}")  # fmt: skip
-    if ours := results.get("annotator"):
-        print(f"annotator: {ours['rate'] / loop['rate']:.1f} x the AsyncOpenAI loop (goal 2), "
-              f"{ours['rate'] / peer['rate']:.1f} x the fastest peer, {fastest} (goal 4), "
-              f"{ours['cpu_ms'] / bare['cpu_ms']:.1f} x the CPU of bare aiohttp (goal at most 3)")  # fmt: skip
+        ratios = [_ratio(results, name, *against) for against in (("openai", "rate"), (fastest, "rate"))]
+        print(f"{name:12} {one['requests']:9,.0f} {one['rate']:11,.0f} {ratios[0]:>14} {ratios[1]:>15} "
+              f"{one['cpu_ms']:11.2f} {_ratio(results, name, 'aiohttp', 'cpu_ms'):>10} {one['rss_mb']:8.0f}")  # fmt: skip
+    if "annotator" in results:
+        print(f"annotator: {_ratio(results, 'annotator', 'openai', 'rate')} x the AsyncOpenAI loop (goal 2), "
+              f"{_ratio(results, 'annotator', fastest, 'rate')} x the fastest peer, {fastest} (goal 4), "
+              f"{_ratio(results, 'annotator', 'aiohttp', 'cpu_ms')} x the CPU of bare aiohttp (goal at most 3)")  # fmt: skip
+
+
+def _ratio(results: dict[str, dict[str, float]], name: str, other: str, figure: str) -> str:
+    return f"{results[name][figure] / results[other][figure]:.2f}" if other in results else "-"
 
 
 def _arguments() -> argparse.Namespace:
