@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from annotator.errors import BadInput
 from annotator.guessing import guess_floors
@@ -19,9 +20,9 @@ from annotator.slicing.described import Described, Trust
 from annotator.slicing.explain_away import Explained, Terms, explain_away
 from annotator.slicing.label_noise import label_fragility, rates
 from annotator.slicing.lattice import Lattice, build_lattice
-from annotator.slicing.outcomes import Outcomes, outcomes
+from annotator.slicing.outcomes import Outcomes, outcomes, rounded
 from annotator.slicing.significance import Against, Floats, items_for_power
-from annotator.slicing.stability import confirmed, halves, reappearance
+from annotator.slicing.stability import confirmed, halves, reappearance, split_half
 
 LARGEST_DEFICIT = 0.5  # a set too small to be found even if it had lost this much is no candidate
 FEWEST_ITEMS, ENOUGH_ITEMS = 10, 20  # the fewest items of a slice, in small benchmarks and from 1,000 items on
@@ -108,13 +109,14 @@ def find_slices(
     found = explain_away(
         lattice, d, terms, seed_from=joined.digest, clusters=joined.clusters, permutations=permutations
     )
+    half_a = halves(joined.frame["cluster"].to_list())
     question = joined.question
     if not found.accepted and worse_all_over(joined, d, min_deficit=min_deficit, alpha=alpha * ALL_OVER_SHARE):
         question, share = "worse_all_over", ALL_OVER_SHARE
-        lattice, found, trust = _all_over(joined, d, replace(terms, alpha=alpha * share))
+        lattice, found, trust = _all_over(joined, d, half_a, replace(terms, alpha=alpha * share))
     else:
         bootstraps = _bootstraps(lattice, found) if bootstraps is None else bootstraps
-        trust = _trust(joined, d, lattice, terms, found, bootstraps, agreement)
+        trust = _trust(joined, d, half_a, lattice, terms, found, bootstraps, agreement)
     described = Described(joined, lattice, found, share, _floors(items, samples, joined, metric))
     table = described.accepted(trust)
     if progress:
@@ -123,6 +125,7 @@ def find_slices(
         "min_items": terms.min_items,
         "permutations": permutations,
         "bootstraps": bootstraps,
+        "split_half": {name: rounded(value) for name, value in split_half(lattice, d, found, half_a).items()},
         "label_error": rates(agreement),
         "label_error_from": "agreement" if agreement else "assumed",
     }
@@ -173,6 +176,7 @@ def _bootstraps(lattice: Lattice, found: Explained) -> int:
 def _trust(
     joined: Outcomes,
     d: Floats,
+    half_a: NDArray[np.bool_],
     lattice: Lattice,
     terms: Terms,
     found: Explained,
@@ -181,7 +185,6 @@ def _trust(
 ) -> Trust:
     """Stability, the other half, and label noise, for slices that stand out from the rest."""
     clusters, digest = joined.clusters, joined.digest
-    half_a = halves(joined.frame["cluster"].to_list())
     return Trust(
         reappearance(lattice, d, terms, found, seed_from=digest, clusters=clusters, bootstraps=bootstraps),
         confirmed(lattice, d, terms, found, half_a, clusters=clusters),
@@ -191,9 +194,8 @@ def _trust(
     )
 
 
-def _all_over(joined: Outcomes, d: Floats, terms: Terms) -> tuple[Lattice, Explained, Trust]:
+def _all_over(joined: Outcomes, d: Floats, half_a: NDArray[np.bool_], terms: Terms) -> tuple[Lattice, Explained, Trust]:
     """The operations that lose, where the loss is spread over all of them."""
-    half_a = halves(joined.frame["cluster"].to_list())
     lost = losing_operations(
         joined, d, half_a, min_items=terms.min_items, min_deficit=terms.min_deficit, alpha=terms.alpha
     )

@@ -71,6 +71,7 @@ def test_a_planted_weakness_is_found_and_named():
     assert row["items"] == len(row["item_ids"])
     assert row["recoverable_points"] == pytest.approx(100 * row["items"] / 400 * row["deficit_shrunk"], rel=0.2)
     assert found.summary["question"] == "worse_than_reference"
+    assert found.summary["alpha"] == 0.05
     assert found.table.schema == found.candidates.schema == pl.Schema(SLICES)
 
 
@@ -252,6 +253,19 @@ def test_an_item_lies_in_every_combination_of_its_labels():
         ("output_constraint", "boolean"),
     }
     assert {conjunction.slice_id for conjunction in lattice.conjunctions} == {"op=comparison", "op=arithmetic"}
+
+
+def test_the_halves_of_a_benchmark_tell_how_far_they_agree():
+    """A strong weakness makes both halves rank the candidates alike; two runs of one model do not."""
+    items, labels, outputs = benchmark(800)
+    weak = find_slices(items, labels, outputs["candidate"], reference=outputs["reference"], bootstraps=1)
+    items, labels, outputs = benchmark(800, weak=0.0)
+    none = find_slices(items, labels, outputs["candidate"], reference=outputs["reference"], bootstraps=1)
+
+    assert weak.summary["split_half"]["reliability"] > 0.6
+    assert weak.summary["split_half"]["same_sign"] == 1.0
+    assert none.summary["split_half"]["reliability"] < 0.4
+    assert none.summary["split_half"]["same_sign"] is None
 
 
 def lattice_benchmark(weak, *, items=1500, seed=3):

@@ -15,6 +15,7 @@ from annotator.slicing.search import Search
 from annotator.slicing.significance import Against, Floats, cluster_scale, max_t, one_sided_p
 
 SAME_SLICE = 0.5  # Jaccard similarity from which a resample is said to have found the slice again
+_FEWEST_IN_HALF = 5
 _LEAST_T = 1.0  # candidates below this on all items take no part in resamples, which saves three quarters of the price
 
 
@@ -86,6 +87,29 @@ def halves(item_clusters: list[str]) -> NDArray[np.bool_]:
     """True for the items of half A: whole clusters, by a hash of their name, so no family is in both halves."""
     in_a = {name: int(fingerprint(["half", name])[:2], 16) % 2 == 0 for name in set(item_clusters)}
     return np.array([in_a[name] for name in item_clusters], dtype=bool)
+
+
+def split_half(
+    lattice: Lattice, differences: Floats, found: Explained, half_a: NDArray[np.bool_]
+) -> dict[str, float | None]:
+    """How alike the two halves see the candidates.
+
+    Returns:
+        reliability: Spearman-Brown 2 r / (1 + r), r the correlation of the candidates' mean differences in the two
+        halves (Spearman 1910; Brown 1910); None with fewer than three candidates in both. same_sign: the share of
+        accepted slices that are worse in both halves, of those with items in both; None where there are none.
+    """
+    sizes = [lattice.members @ half.astype(np.float64) for half in (half_a, ~half_a)]
+    sums = [lattice.members @ np.where(half, differences, 0.0) for half in (half_a, ~half_a)]
+    both = (sizes[0] >= _FEWEST_IN_HALF) & (sizes[1] >= _FEWEST_IN_HALF)
+    one, other = (total[both] / size[both] for total, size in zip(sums, sizes))
+    reliability = None
+    if both.sum() >= 3 and one.std() > 0 and other.std() > 0:
+        r = float(np.mean((one - one.mean()) * (other - other.mean())) / (one.std() * other.std()))
+        reliability = max(0.0, 2 * r / (1 + r)) if r > -1 else 0.0  # halves that disagree are not reliable at all
+    rows = [slice_.row for slice_ in found.accepted if both[slice_.row]]
+    worse = [sums[0][row] > 0 and sums[1][row] > 0 for row in rows]
+    return {"reliability": reliability, "same_sign": float(np.mean(worse)) if worse else None}
 
 
 def confirmed(
