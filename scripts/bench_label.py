@@ -103,13 +103,15 @@ def _print(results: dict[str, dict[str, float]], arguments: argparse.Namespace) 
     print(f"{'contender':12} {'requests':>9} {'requests/s':>11} {'x AsyncOpenAI':>14} {'x fastest peer':>15} "
           f"{'CPU ms/req':>11} {'x aiohttp':>10} {'peak MB':>8}")  # fmt: skip
     for name, one in results.items():
-        ratios = [_ratio(results, name, *against) for against in (("openai", "rate"), (fastest, "rate"))]
-        print(f"{name:12} {one['requests']:9,.0f} {one['rate']:11,.0f} {ratios[0]:>14} {ratios[1]:>15} "
-              f"{one['cpu_ms']:11.2f} {_ratio(results, name, 'aiohttp', 'cpu_ms'):>10} {one['rss_mb']:8.0f}")  # fmt: skip
+        loop, peer = _ratio(results, name, "openai", "rate"), _ratio(results, name, fastest, "rate")
+        bare = _ratio(results, name, "aiohttp", "cpu_ms")
+        print(f"{name:12} {one['requests']:9,.0f} {one['rate']:11,.0f} {loop:>14} {peer:>15} "
+              f"{one['cpu_ms']:11.2f} {bare:>10} {one['rss_mb']:8.0f}")  # fmt: skip
+        if name == "annotator":
+            goals = (f"annotator: {loop} x the AsyncOpenAI loop (goal 2), {peer} x the fastest peer, {fastest} (goal 4), "
+                     f"{bare} x the CPU of bare aiohttp (goal at most 3)")  # fmt: skip
     if "annotator" in results:
-        print(f"annotator: {_ratio(results, 'annotator', 'openai', 'rate')} x the AsyncOpenAI loop (goal 2), "
-              f"{_ratio(results, 'annotator', fastest, 'rate')} x the fastest peer, {fastest} (goal 4), "
-              f"{_ratio(results, 'annotator', 'aiohttp', 'cpu_ms')} x the CPU of bare aiohttp (goal at most 3)")  # fmt: skip
+        print(goals)
 
 
 def _ratio(results: dict[str, dict[str, float]], name: str, other: str, figure: str) -> str:
