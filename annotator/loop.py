@@ -142,7 +142,7 @@ def forecast_loop(
     loop.check_inputs()
     forecast = {}
     for kind in KINDS:
-        judge, source = loop.judge_of(kind, api_key, base_url)
+        judge, source = loop.judge_of(kind, api_key, base_url, cache_dir)
         paths = loop.paths(source)
         forecast[f"{kind}_labels"] = estimate(paths, judge=judge, cache_dir=cache_dir, columns=source.columns).as_dict()
     return forecast
@@ -218,7 +218,9 @@ class _Loop:
 
     # ------------------------------------------------------------- the steps
 
-    def judge_of(self, kind: Kind, api_key: str | None, base_url: str | None) -> tuple[Judge | StudentJudge, Input]:
+    def judge_of(
+        self, kind: Kind, api_key: str | None, base_url: str | None, cache_dir: str | Path
+    ) -> tuple[Judge | StudentJudge, Input]:
         """The judge of one side, and the records that it labels."""
         judging = self.settings.judge
         judge = open_judge(
@@ -230,12 +232,13 @@ class _Loop:
             api_key=api_key,
             headers=account_headers(os.environ),
             pace=Pace(concurrency=judging.concurrency),
+            cache_dir=cache_dir,
         )
         return judge, self.settings.items if kind == "item" else self.settings.documents
 
     def label(self, kind: Kind, cache_dir: str | Path, api_key: str | None, base_url: str | None) -> None:
         """Items or documents -> item_labels.parquet or document_labels.parquet."""
-        judge, source = self.judge_of(kind, api_key, base_url)
+        judge, source = self.judge_of(kind, api_key, base_url, cache_dir)
         name = f"{kind}_labels"
 
         def do(path: Path) -> Mapping[str, Any]:

@@ -108,8 +108,8 @@ def _print(results: dict[str, dict[str, float]], arguments: argparse.Namespace) 
         print(f"{name:12} {one['requests']:9,.0f} {one['rate']:11,.0f} {loop:>14} {peer:>15} "
               f"{one['cpu_ms']:11.2f} {bare:>10} {one['rss_mb']:8.0f}")  # fmt: skip
         if name == "annotator":
-            goals = (f"annotator: {loop} x the AsyncOpenAI loop (goal 2), {peer} x the fastest peer, {fastest} (goal 4), "
-                     f"{bare} x the CPU of bare aiohttp (goal at most 3)")  # fmt: skip
+            goals = (f"annotator: {loop} x the AsyncOpenAI loop (goal 2), {peer} x the fastest peer, {fastest} "
+                     f"(goal 4), {bare} x the CPU of bare aiohttp (goal at most 3)")  # fmt: skip
     if "annotator" in results:
         print(goals)
 
