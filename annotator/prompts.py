@@ -84,7 +84,7 @@ def render_codebook(taxonomy: Taxonomy, kind: Kind) -> str:
     """The axes, values and definitions of one side as the judge reads them, in the order of the taxonomy file."""
     blocks = []
     for axis in taxonomy.axes.values():
-        lines = [f"## {axis.name}", axis.question, f"Rule: {axis.rule}"]
+        lines = [f"## {axis.name}", axis.question, f"Rule: {axis.rule[kind]}"]
         lines += [f"- {value}: {meaning}" for value, meaning in axis.definitions[kind].items()]
         blocks.append("\n".join(lines))
     if kind == "document":

@@ -26,11 +26,11 @@ _VALUE_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis: `definitions` maps kind -> value -> meaning, in the order of the file."""
+    """One axis: `definitions` maps kind -> value -> meaning, in the order of the file; `rule` maps kind -> text."""
 
     name: str
     question: str
-    rule: str
+    rule: dict[str, str]
     definitions: dict[str, dict[str, str]]
 
 
@@ -113,9 +113,13 @@ def _parse_axis(name: str, raw: Any, where: str) -> Axis:
     if not isinstance(raw, dict):
         raise BadInput(f"[{name}] must be a table", where=where)
     _only_keys(raw, _AXIS_KEYS, f"{where} [{name}]")
-    for key in ("question", "rule"):
-        if not isinstance(raw.get(key), str):
-            raise BadInput(f'[{name}] needs a text "{key}"', where=where, remedy="It is shown to the judge.")
+    if not isinstance(raw.get("question"), str):
+        raise BadInput(f'[{name}] needs a text "question"', where=where, remedy="It is shown to the judge.")
+    rule = raw.get("rule")
+    rule = dict.fromkeys(KINDS, rule) if isinstance(rule, str) else rule
+    if not isinstance(rule, dict) or set(rule) != set(KINDS) or not all(isinstance(rule[kind], str) for kind in KINDS):
+        remedy = 'Write a text, or rule.item = "..." and rule.document = "...". It is shown to the judge.'
+        raise BadInput(f'[{name}] needs a "rule"', where=where, remedy=remedy)
     values = raw.get("values")
     if not isinstance(values, dict) or len(values) < 2:
         raise BadInput(f"[{name}.values] needs at least two values", where=where)
@@ -130,7 +134,7 @@ def _parse_axis(name: str, raw: Any, where: str) -> Axis:
     for kind in KINDS:
         if not definitions[kind]:
             raise BadInput(f"[{name}] has no value for the {kind} side", where=where)
-    return Axis(name=name, question=raw["question"], rule=raw["rule"], definitions=definitions)
+    return Axis(name=name, question=raw["question"], rule=rule, definitions=definitions)
 
 
 def _sides(value: str, meaning: Any, where: str) -> dict[str, str]:

@@ -102,7 +102,7 @@ def _undefined_names(taxonomy: Taxonomy, rules: Mapping[str, str]) -> list[dict[
     """Names with a dot or an underscore are meant as values; plain words may be plain words."""
     known = {value for axis in AXES for value in taxonomy.all_values(axis)} | {*AXES, *GRADES}
     known |= {value for grade in GRADES for value in taxonomy.grades[grade]}
-    texts = {(axis, f"the rule of {axis}"): taxonomy.axes[axis].rule for axis in AXES}
+    texts = {(axis, f"the rule of {axis}"): " ".join(taxonomy.axes[axis].rule.values()) for axis in AXES}
     texts |= {("tiebreaks", f"a tie-break of {kind}s"): " ".join(taxonomy.tiebreaks[kind]) for kind in KINDS}
     for axis, _, meanings in _definitions(taxonomy):
         texts |= {(axis, f"the meaning of {value!r}"): text for value, text in meanings.items()}

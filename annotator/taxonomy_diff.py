@@ -14,8 +14,9 @@ def taxonomy_diff(before: Taxonomy, after: Taxonomy) -> dict[str, Any]:
     Returns:
         before, after (versions), same (not a word differs),
         axes {axis: {added, removed [{value, kinds}], renamed [{before, after, kinds}], changed [{value, kind, before,
-        after}], question?, rule? {before, after}}}, only axes with a change; a value is renamed when another with the
-        same meaning took its place. grades: the same by grade, without kinds. tiebreaks {kind: {added, removed}}.
+        after}], question? {before, after}, rule? {before, after: {kind: text}}}}, only axes with a change; a value is
+        renamed when another with the same meaning took its place. grades: the same by grade, without kinds and rule.
+        tiebreaks {kind: {added, removed}}.
         note: what to do about labels made with the first, a sentence.
     """
     axes = {axis: change for axis in AXES if (change := _axis(before, after, axis))}
@@ -40,9 +41,14 @@ def _axis(before: Taxonomy, after: Taxonomy, axis: str) -> dict[str, Any]:
         {(value, kind): text for kind in KINDS for value, text in old.definitions[kind].items()},
         {(value, kind): text for kind in KINDS for value, text in new.definitions[kind].items()},
     )
-    for name in ("question", "rule"):
-        if getattr(old, name) != getattr(new, name):
-            change[name] = {"before": getattr(old, name), "after": getattr(new, name)}
+    if old.question != new.question:
+        change["question"] = {"before": old.question, "after": new.question}
+    rules = {kind: (old.rule[kind], new.rule[kind]) for kind in KINDS if old.rule[kind] != new.rule[kind]}
+    if rules:
+        change["rule"] = {
+            "before": {kind: rule for kind, (rule, _) in rules.items()},
+            "after": {kind: rule for kind, (_, rule) in rules.items()},
+        }
     return change
 
 

@@ -40,6 +40,16 @@ def test_a_value_with_one_side_is_used_on_that_side_alone():
     assert "specify" in taxonomy.all_values("task_type")
 
 
+def test_a_rule_holds_on_both_sides_unless_each_has_its_own(edited):
+    """Multiple choice says nothing about documents, so their judge does not read of it."""
+    taxonomy = load_taxonomy()
+    assert "Multiple choice" in taxonomy.axes["task_type"].rule["item"]
+    assert "Multiple choice" not in taxonomy.axes["task_type"].rule["document"]
+    old = f'rule.item = "{taxonomy.axes["output_constraint"].rule["item"]}"\nrule.document = '
+    shared = load_taxonomy(edited(old, "rule = ")).axes["output_constraint"].rule
+    assert shared["item"] == shared["document"] == taxonomy.axes["output_constraint"].rule["document"]
+
+
 def test_any_edited_word_changes_the_fingerprint(edited):
     """Labels made under another codebook must not be mixed with these."""
     assert load_taxonomy(edited("Plane, solid", "Flat, solid")).fingerprint != load_taxonomy().fingerprint
@@ -55,6 +65,7 @@ def test_any_edited_word_changes_the_fingerprint(edited):
         ("prove = { item =", "prove = { itm =", "unknown key 'itm'. Did you mean 'item'?"),
         ('recall = "Bring', 'recall = "" # "Bring', "the meaning of 'recall' is missing"),
         ("[background_condition]", "[background_condition", "not valid TOML"),
+        ('rule.item = "Choose', 'rule.itm = "Choose', '[background_condition] needs a "rule"'),
     ],
 )
 def test_a_typo_is_named_with_its_file_and_a_remedy(edited, old, new, said):

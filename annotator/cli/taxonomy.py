@@ -168,7 +168,11 @@ def show_diff(found: dict[str, Any]) -> None:
         for row in change.get("renamed", []):
             click.echo(f"> {axis} {row['before']} -> {row['after']} ({', '.join(row['kinds'])})")
         reworded = [(f"{row['value']} ({row['kind']})", row) for row in change.get("changed", [])]
-        reworded += [(name, change[name]) for name in ("question", "rule") if name in change]
+        reworded += [("question", change["question"])] if "question" in change else []
+        rules = change.get("rule", {"before": {}, "after": {}})
+        reworded += [
+            (f"rule ({kind})", {when: rules[when][kind] for when in ("before", "after")}) for kind in rules["before"]
+        ]
         for name, row in reworded:
             click.echo(f"~ {axis} {name}\n    - {row['before']}\n    + {row['after']}")
     for kind, change in found["tiebreaks"].items():
