@@ -68,10 +68,10 @@ class Search:
 
     def passes(self, row: int, accepted: Rows) -> int | None:
         """The candidate by which a slice passes given the others: itself, or the wider one furthest above its bar."""
-        looked = self.partial.look(_without(accepted, row))
-        height = np.where(self.partial.wider(row), looked.t - self.bars, -math.inf)
-        if looked.t[row] >= self.bars[row]:
+        t = self.partial.look(_without(accepted, row)).t
+        if t[row] >= self.bars[row]:
             return row
+        height = np.where(self.partial.wider(row), t - self.bars, -math.inf)
         best = int(np.argmax(height))
         return best if height[best] >= 0 else None
 
