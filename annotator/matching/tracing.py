@@ -32,9 +32,14 @@ def corpus_fingerprint(found: Profiles) -> str:
         found: profiles of all documents, in order of doc_id.
     """
     digest = hashlib.blake2b(supply_fingerprint(found).encode(), digest_size=32)
+    source = found.documents["source"]
+    names = source.unique().cast(pl.String).drop_nulls().sort()
+    digest.update("\n".join(names).encode("utf-8", "replace"))
+    numbers = pl.Series(range(names.len()), dtype=pl.Int64)
     for part in found.documents.iter_slices(_ROWS):
         digest.update((part["doc_id"].str.join("\n").item() or "").encode("utf-8", "replace"))
         for name in ("profile", "quality", "confidence", "tokens"):
             digest.update(part[name].fill_null(-1).to_numpy().tobytes())
-        digest.update((part["source"].cast(pl.String).fill_null("").str.join("\n").item() or "").encode())
+        coded = part["source"].replace_strict(names.cast(source.dtype), numbers, default=-1, return_dtype=pl.Int64)
+        digest.update(coded.to_numpy().tobytes())
     return digest.hexdigest()

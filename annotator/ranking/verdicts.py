@@ -12,6 +12,7 @@ from annotator.matching.profiles import Profiles
 from annotator.ranking.gain import Gains
 from annotator.rule_table import UNGRADED, Rules
 
+_NO_SLICE = ("off_slice", "no matched slice")
 REASONS = ("off_slice", "low_quality", "contaminated", "near_duplicate", "source_cap", "over_budget")
 
 
@@ -50,24 +51,18 @@ class Verdicts:
 def judge(found: Profiles, result: Gains, rules: Rules, languages: Collection[str] | None) -> Verdicts:
     """Scores, and the reasons that labels, guards, languages and grades give."""
     documents = found.documents
-    known = documents["profile"].is_not_null().to_numpy()
-    profile = documents["profile"].fill_null(0).to_numpy()
-    gain = _of_profile(result.gain, profile, known, 0.0)
+    no_label = len(found.guards)  # stands for the profile of documents without one
+    profile = documents["profile"].cast(pl.Int64).fill_null(no_label).to_numpy()
     worth, grades = _worth(documents["quality"], rules)
     sure = documents["confidence"].fill_null(1.0).clip(0.0, 1.0).to_numpy()
+    words, code = _of_profiles(found, result)
     found_out = Verdicts(
-        score=np.round(gain * worth * sure, 9),
-        home=_of_profile(result.home, profile, known, -1),
-        code=np.zeros(len(known), dtype=np.int32),
+        score=np.round(np.append(result.gain, 0.0)[profile] * worth * sure, 9),
+        home=np.append(result.home, -1)[profile],
+        code=code[profile],
+        words=words,
     )
-    found_out.drop(np.flatnonzero(~known), "off_slice", "no usable label")
-    guard_ids = sorted({guard for guard in found.guards if guard is not None})
-    shut = np.array([guard_ids.index(guard) if guard else -1 for guard in found.guards], dtype=np.int32)
-    guard = _of_profile(shut, profile, known, -1)
-    for k, name in enumerate(guard_ids):
-        found_out.drop(np.flatnonzero(guard == k), "off_slice", f"guard {name}")
-    useless = (found_out.code == 0) & (gain <= 0)
-    found_out.drop(np.flatnonzero(useless), "off_slice", "no matched slice")
+    useless = found_out.code == words.index(_NO_SLICE)
     foreign = _foreign(documents["lang"], languages)
     found_out.background = np.flatnonzero(useless & ~foreign.is_not_null().to_numpy() & (worth > 0))
     abroad = foreign.filter(pl.Series(found_out.code == 0)).drop_nulls().unique().sort().to_list()
@@ -82,13 +77,27 @@ def judge(found: Profiles, result: Gains, rules: Rules, languages: Collection[st
     return found_out
 
 
+def _of_profiles(found: Profiles, result: Gains) -> tuple[list[tuple[str, str | None]], np.ndarray]:
+    """What speaks against a document by its profile alone (the last one: none), as words and numbers of words."""
+    guards = sorted({guard for guard in found.guards if guard is not None})
+    words = [("over_budget", None), ("off_slice", "no usable label"), _NO_SLICE]
+    words += [("off_slice", f"guard {guard}") for guard in guards]
+    code = np.where(result.gain <= 0, 2, 0)
+    for k, guard in enumerate(found.guards):
+        if guard is not None:
+            code[k] = 3 + guards.index(guard)
+    return words, np.append(code, 1).astype(np.int32)
+
+
 def _worth(quality: pl.Series, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
     """Factor and grade of each document; -1 for no grade."""
-    grades = quality.fill_null(-1).to_numpy()
-    worth = np.full(len(grades), UNGRADED)
+    lowest, highest = min([-1, *rules.quality]), max([-1, *rules.quality])
+    by_grade = np.full(highest - lowest + 2, UNGRADED)  # the last one is for grades that the rules do not know
     for grade, factor in rules.quality.items():
-        worth[grades == grade] = factor
-    return worth, grades
+        by_grade[grade - lowest] = factor
+    grades = quality.fill_null(-1).to_numpy()
+    outside = (grades < lowest) | (grades > highest)
+    return by_grade[np.where(outside, highest + 1, grades) - lowest], grades
 
 
 def _foreign(lang: pl.Series, languages: Collection[str] | None) -> pl.Series:
@@ -97,9 +106,3 @@ def _foreign(lang: pl.Series, languages: Collection[str] | None) -> pl.Series:
     if not languages:
         return pl.Series("lang", [None], dtype=pl.String).extend_constant(None, max(lang.len() - 1, 0))[: lang.len()]
     return names.to_frame("lang").select(pl.when(~pl.col("lang").is_in(sorted(languages))).then("lang")).to_series()
-
-
-def _of_profile(values: np.ndarray, profile: np.ndarray, known: np.ndarray, otherwise: float) -> np.ndarray:
-    if not len(values):
-        return np.full(len(known), otherwise, dtype=values.dtype)
-    return np.where(known, values[profile], np.asarray(otherwise, dtype=values.dtype))
