@@ -12,7 +12,7 @@ from annotator.errors import BadInput
 from annotator.judges import Usage
 from annotator.resources import resource
 
-_VERSION = re.compile(r"(?:[-@](?:\d[\d.-]*|latest))?")
+_VERSION = re.compile(r"(?:[-@](?:\d[\d.]*|latest))*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import subprocess
+import sys
 
 import pytest
 from llm_faults import Faults
@@ -136,3 +138,25 @@ def test_batches_go_to_the_same_endpoint_with_the_same_credentials():
         address = f"http://user:word@127.0.0.1:{server.port}/v1?api-version=7"
         with Endpoint(address, api_key="k", timeout_s=5).files_client() as client:
             assert client.batches.list(limit=1).data == []
+
+
+def test_the_first_request_goes_before_anything_heavy_that_it_does_not_need_is_imported(tmp_path):
+    """The real command, ended when it is about to send: what it has loaded by then, somebody has waited for."""
+    items = write_items(tmp_path / "items.jsonl", 1)
+    program = (
+        "import os, sys\n"
+        "from annotator.judges.endpoint import Endpoint\n"
+        "async def post(self, content):\n"
+        "    print('LOADED', *sys.modules, flush=True)\n"
+        "    os._exit(0)\n"
+        "Endpoint.post = post\n"
+        "from annotator.cli import main\n"
+        f"sys.argv[1:] = ['label', {str(items)!r}, '-o', 'l.parquet', '--kind', 'item', '--judge', 'openai:m',"
+        " '--base-url', 'http://127.0.0.1:9/v1']\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
+    assert "polars" in loaded
+    assert not loaded & {"openai", "instructor", "httpx2", "numpy", "scipy", "sklearn", "pydantic", "tenacity", "rich"}

@@ -82,3 +82,17 @@ def test_the_instructions_are_counted_closely():
     taxonomy = load_taxonomy()
     for kind, tokens in (("item", 2814), ("document", 3251)):
         assert token_count(load_prompt(kind, taxonomy).system) == pytest.approx(tokens, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [
+        ("gpt-5", True), ("gpt-5-2025-08-07", True), ("openai/gpt-5-mini", True), ("gpt-5-latest", True),
+        ("claude-haiku-4-5@20251001", True), ("gpt-5-pro", False), ("gpt-5.1", False), ("gpt-50", False),
+    ],
+)  # fmt: skip
+def test_a_price_is_for_a_model_and_its_versions(model, known):
+    """A name that only begins alike is another model, at another price: then none is known."""
+    assert (price_of(model) is not None) is known
+    if "mini" in model:
+        assert price_of(model) == price_of("gpt-5-mini") != price_of("gpt-5")

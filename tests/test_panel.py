@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -194,6 +196,22 @@ def test_a_panel_that_cannot_vote_is_refused(spec, options, words):
     prompt = load_prompt("item", TAXONOMY)
     with pytest.raises(BadInput, match=words):
         open_judge(spec, kind="item", taxonomy=TAXONOMY, prompt=prompt, api_key="k", **options)
+
+
+def test_the_command_votes_at_a_temperature_of_its_own_and_batches_do_not(tmp_path):
+    """0.7 unless another is given; a batch file holds one request a record."""
+    items = write_items(tmp_path / "items.jsonl", 2)
+    with LLMServer() as server:
+        common = [str(items), "--kind", "item", "--base-url", server.base_url, "--judge", "openai:m", "--votes", "2"]
+        command = [sys.executable, "-m", "annotator"]
+        voted = subprocess.run([*command, "label", *common, "-o", "l.jsonl"], cwd=tmp_path, check=False)
+        temperatures = {body["temperature"] for body in server.requests(4)}
+        batch = subprocess.run(
+            [*command, "batch", "submit", *common], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+    assert (voted.returncode, temperatures) == (0, {0.7})
+    assert (batch.returncode, batch.stderr.count("\n")) == (2, 1)
+    assert "votes cannot be asked in batches" in batch.stderr
 
 
 # ---------------------------------------------------------------- log-probabilities
