@@ -1,6 +1,7 @@
 """Find documents that quote benchmark items, before they are trained on.
 
-What passes is n-gram-clean, not clean: a paraphrase shares no run of words with its source, and is not seen here.
+What passes is n-gram-clean, not clean: a paraphrase shares no run of words with its source. For a chosen list a second
+stage looks for those too, as far as sentence embeddings see them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from annotator.decontamination.ngrams import Words, fold, split_words
+from annotator.decontamination.paraphrases import ParaphraseFinder
 from annotator.decontamination.quoted import ItemIndex, Quote
 from annotator.readers import read_documents
 
@@ -28,6 +30,10 @@ HITS = {
     "end": pl.Int64,
 }
 STATEMENT = "n-gram-clean: shares no long run of words with the items given; paraphrases are not looked for"
+STATEMENT_AFTER_BOTH = (
+    "n-gram-clean: shares no long run of words with the items given; and no passage comes near a question by sentence "
+    "embedding, which finds most paraphrases, not all"
+)
 _BATCH_CHARS = 1 << 20
 _SPAN_CHARS = 200
 
@@ -37,7 +43,8 @@ class Decontamination:
     """What was found.
 
     hits: one row a document and quoted part: doc_id, item_id, part (question, choices, answer, solution), rule
-        (exact, 13_gram, coverage), coverage in 0..1 (IDF-weighted share of the part's words), span (the text, at most
+        (exact, 13_gram, coverage, paraphrase), coverage in 0..1 (IDF-weighted share of the part's words; of a
+        paraphrase, the cosine), span (the text, at most
         200 characters), start, end (character positions in the document). Sorted by document, then item.
     summary: documents, megabytes, items, parts, parts_too_short, flagged_documents, by_rule, statement.
     """
@@ -54,6 +61,7 @@ def decontaminate(
     strict_threshold: float = 0.3,
     strict_items: Collection[str] = (),
     only: Collection[str] | None = None,
+    paraphrases: bool = False,
     columns: Mapping[str, str] = {},
     progress: Callable[[int], None] | None = None,
 ) -> Decontamination:
@@ -69,20 +77,28 @@ def decontaminate(
         items: as `read_items` gives them, all benchmarks that matter.
         strict_threshold: for `strict_items`, those that the documents are chosen to help with.
         only: ids of the documents to look at.
+        paraphrases: also look for reworded questions in documents without a hit, some 10 documents a second; needs the
+            extra `accurate`. See `annotator.decontamination.paraphrases`.
         progress: called with documents done.
     """
     index = ItemIndex(items)
     finder = Finder(index, threshold=threshold, strict_threshold=strict_threshold, strict_items=strict_items)
+    reworded = ParaphraseFinder(items) if paraphrases else None
     rows: list[dict[str, Any]] = []
     done = characters = 0
     for batch in text_batches(documents, only=only, columns=columns):
-        rows += finder.hits(batch, split_words(batch["text"].to_list()))
+        quoted = finder.hits(batch, split_words(batch["text"].to_list()))
+        rows += quoted
+        if reworded is not None:
+            found = {hit["doc_id"] for hit in quoted}
+            rows += reworded.hits(batch.filter(~pl.col("doc_id").is_in(found)))
         done += batch.height
         characters += int(batch["text"].str.len_bytes().sum())
         if progress is not None:
             progress(done)
     hits = pl.DataFrame(rows, schema=HITS).sort("doc_id", "item_id", "part")
-    return Decontamination(hits, summary_of(index, hits) | {"documents": done, "megabytes": round(characters / 1e6, 3)})
+    summary = summary_of(index, hits) | {"documents": done, "megabytes": round(characters / 1e6, 3)}
+    return Decontamination(hits, summary | ({"statement": STATEMENT_AFTER_BOTH} if paraphrases else {}))
 
 
 def summary_of(index: ItemIndex, hits: pl.DataFrame) -> dict[str, Any]:
