@@ -14,6 +14,7 @@ from annotator.diagnosis.comparability import comparability
 from annotator.diagnosis.findings import FEWEST_ITEMS, RECOVERED, RISE, Finding, examples, look, mean_score
 from annotator.diagnosis.recovery import Pair, axis_shape, resampling_weights
 from annotator.diagnosis.rescore import evidence, item_means
+from annotator.diagnosis.unscored import without_unscored
 from annotator.errors import BadInput
 from annotator.fingerprint import fingerprint
 from annotator.scores import check_scores, one_run, paired_change
@@ -29,6 +30,8 @@ def diagnose(
     *,
     reference: pl.DataFrame | None = None,
     labels: pl.DataFrame | None = None,
+    run: str | None = None,
+    reference_run: str | None = None,
     config: Mapping[str, Any] | None = None,
     reference_config: Mapping[str, Any] | None = None,
     bootstraps: int = 1000,
@@ -45,6 +48,7 @@ def diagnose(
         samples, reference: outputs of one run each: item_id, score, and as far as known response, finish_reason,
             max_tokens, prompt or prompt_hash, decoding settings, ... Every column that is a setting is compared.
         labels: LABELS table, for the shape of the drop over the axes.
+        run, reference_run: which run is meant, where a frame holds several.
         config, reference_config: settings of the whole run, keys as in the harness's results file.
         bootstraps: resamples of items (fewer above 20,000 items).
         progress: called with the number of outputs read.
@@ -58,10 +62,10 @@ def diagnose(
     Raises:
         BadInput: ids match nothing, several runs in one frame, a score outside 0..1.
     """
-    here = _run(samples, items, "samples")
+    here, unscored = _run(samples, items, run, "samples")
     if reference is None:
-        return _single(items, here, labels, progress)
-    there = _run(reference, items, "reference samples")
+        return _single(items, here, labels, progress) | {"unscored": {"here": unscored, "reference": None}}
+    there, theirs = _run(reference, items, reference_run, "reference samples")
     compared, ids = comparability(here, there, config=config, reference_config=reference_config)
     if not compared["items_common"]:
         raise BadInput(
@@ -96,17 +100,22 @@ def diagnose(
         "causes": [found.as_json() for found in findings],
         "axis_shape": shape,
         "comparability": compared,
-        "advice": _advice(verdict, cause, findings, residual),
+        "advice": _advice(verdict, cause, findings, residual) + _about_unscored(unscored, theirs),
         "examples": [example for found in findings if found.triggered for example in examples(found, pair.here)],
         "runs": {"here": _name(here), "reference": _name(there)},
         "scores": {"here": mean_score(pair.here), "reference": mean_score(pair.reference)},
         "items_used": len(common),
+        "unscored": {"here": unscored, "reference": theirs},
     }
 
 
-def _run(samples: pl.DataFrame, items: pl.DataFrame, where: str) -> pl.DataFrame:
-    mine = one_run(samples, where=where)
+def _run(samples: pl.DataFrame, items: pl.DataFrame, run: str | None, where: str) -> tuple[pl.DataFrame, int]:
+    """The scored outputs of one run on known items, and how many outputs of that run have no score."""
+    scored, unscored = without_unscored(samples, where=where)
+    mine = one_run(scored, run=run, where=where)
     check_scores(mine)
+    if mine.height < scored.height:  # one of several runs was chosen
+        unscored = samples.filter(pl.col("run") == run).height - mine.height
     known = mine.join(items.select("item_id").unique(), on="item_id", how="semi")
     if known.is_empty():
         raise BadInput(
@@ -114,7 +123,7 @@ def _run(samples: pl.DataFrame, items: pl.DataFrame, where: str) -> pl.DataFrame
             where=where,
             remedy=f"Items look like {items['item_id'].min()!r}, {where} like {samples['item_id'].min()!r}.",
         )
-    return known
+    return known, unscored
 
 
 def _pair(items, here, there, common, bootstraps, progress) -> Pair:
@@ -232,6 +241,15 @@ def _advice(verdict: str, cause: str | None, findings: list[Finding], residual: 
     elif verdict == "not_data":
         advice.append("Do not change the data mix for this drop: nothing beyond chance is left after re-scoring.")
     return advice
+
+
+def _about_unscored(here: int, reference: int) -> list[str]:
+    if not here and not reference:
+        return []
+    return [
+        f"Outputs without a score are left out: {here:,} here, {reference:,} in the reference. If they failed because "
+        "the model did, the scores are too high: score them 0 in both runs and look again."
+    ]
 
 
 def _recovering(found: Finding) -> str:

@@ -319,6 +319,44 @@ def test_row_order_changes_nothing():
     assert diagnose(shuffled[0], shuffled[1], reference=shuffled[2], bootstraps=100) == first
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_outputs_without_a_score_are_counted_and_left_out(missing):
+    """Every tenth output of the candidate has no score: the drop is that of the others, and the count is said."""
+    items, reference = exam()
+    candidate = exam(rate=0.4)[1]
+    gap = pl.int_range(pl.len()) % 10 == 0
+    holes = candidate.with_columns(score=pl.when(gap).then(pl.lit(missing, dtype=pl.Float64)).otherwise("score"))
+
+    found = diagnose(items, holes, reference=reference, bootstraps=300)
+
+    assert found["unscored"] == {"here": 24, "reference": 0}
+    assert found["items_used"] == 216
+    assert "24 here, 0 in the reference" in found["advice"][-1]
+    there = reference.filter(~pl.Series(range(240)).is_in(range(0, 240, 10)))
+    assert found["drop"] == diagnose(items, candidate, reference=there, bootstraps=300)["drop"]
+
+
+def test_a_run_without_a_single_score_is_refused():
+    """Nothing can be said about it, and zeros would be a lie."""
+    items, reference = exam()
+
+    with pytest.raises(BadInput, match="reference samples: no output has a score"):
+        diagnose(items, reference, reference=reference.with_columns(score=pl.lit(None, dtype=pl.Float64)))
+
+
+def test_one_of_several_runs_can_be_chosen():
+    """The unscored outputs of the other runs are none of its business."""
+    items, reference = exam()
+    other = reference.with_columns(run=pl.lit("other"), score=pl.lit(None, dtype=pl.Float64))
+    both = pl.concat([exam(rate=0.4)[1].with_columns(run=pl.lit("candidate")), other.head(5), reference])
+
+    found = diagnose(items, both, reference=both, run="candidate", reference_run="reference", bootstraps=300)
+
+    assert (found["verdict"], found["unscored"]) == ("data", {"here": 0, "reference": 0})
+    with pytest.raises(BadInput, match="runs in one table"):
+        diagnose(items, both, reference=reference)
+
+
 def test_runs_without_a_common_item_are_refused():
     """The message says which table, and what to do."""
     items, reference = exam()

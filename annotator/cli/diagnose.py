@@ -35,20 +35,18 @@ def command(
     """
     from annotator.diagnose import diagnose
     from annotator.readers import read_items, read_samples
-    from annotator.scores import one_run
     from annotator.tables import LABELS, read_table, write_json, write_probe
 
     write_probe(Path(out).parent)
     keep_inputs(out, *items, *samples, *reference_samples)
     theirs = columns_of("samples", columns)
-    reference = (
-        one_run(read_samples(reference_samples, columns=theirs), run=reference_run) if reference_samples else None
-    )
     line = ProgressLine("re-scoring", quiet=quiet)
     diagnosis = diagnose(
         read_items(items, columns=columns_of("items", columns)),
-        one_run(read_samples(samples, columns=theirs), run=run_name),
-        reference=reference,
+        read_samples(samples, columns=theirs),
+        reference=read_samples(reference_samples, columns=theirs) if reference_samples else None,
+        run=run_name,
+        reference_run=reference_run,
         labels=read_table(Path(labels_path), LABELS, made_by="annotator label") if labels_path else None,
         progress=line.update,
     )
