@@ -63,8 +63,8 @@ class Budget:
 def price_of(model: str, path: str | Path | None = None) -> Price | None:
     """The price of a model, by its name in the table (default: schemas/prices.toml); None if it is not there.
 
-    What follows the longest name that fits may be a version or a date ("gpt-4o-2024-11-20", "-latest", "@20250929"), but
-    no word: gpt-5-pro is not gpt-5.
+    What follows the longest name that fits may be a version or a date ("gpt-4o-2024-11-20", "-latest", "@20250929"),
+    but no word: gpt-5-pro is not gpt-5.
 
     "MODEL+MODEL" is a panel whose judges get equal numbers of tokens: the mean of their prices, if all are known.
 
