@@ -2,8 +2,8 @@
 
 Each document is cut into passages. Word vectors, which cost next to nothing, name the questions that each passage comes
 nearest to; the sentence encoder of the extra `accurate` then judges the nearest few pairs of a document. A pair counts
-if its cosine reaches the threshold and the numbers of the question stand in the passage: of two problems told alike with
-other numbers, neither gives the other's answer away. Rephrasings that pass n-gram filters: Yang et al. (2023), arXiv
+if its cosine reaches the threshold and the passage holds the question's numbers: of two problems told alike with other
+numbers, neither gives the other's answer away. Rephrasings that pass n-gram filters: Yang et al. (2023), arXiv
 2311.04850. Not found: what is told over more than a passage, in another language, or with its numbers changed.
 """
 
