@@ -69,8 +69,9 @@ def sample(
 
     Args:
         count: how many, at least 1; fewer come back where there are no more.
-        strategy: "uncertainty": those of which the student's confidence, its least calibrated probability over the four
-            axes, is lowest. "diverse": spread over the student's features by k-means++ seeding (Arthur &
+        strategy: "uncertainty": of the `2 * count` of which the student's confidence, its least calibrated probability
+            over the four axes, is lowest, those that "diverse" takes; without that, it buys near repetitions and junk.
+            "diverse": spread over the student's features by k-means++ seeding (Arthur &
             Vassilvitskii 2007): each next one is drawn with a chance that grows with the square of its distance from
             those before it. "stratified": as evenly as possible over the strata of `by`.
         judge: a student, for the first strategy; the features of the second are the same for all students.
@@ -87,22 +88,25 @@ def sample(
         BadInput: an unknown strategy or stratum, no student, nothing left to choose from, or as `read_records`.
     """
     _check(strategy, by, judge)
+    judge = judge if strategy == "uncertainty" else None
     known = _known(inputs, kind, columns, by if strategy == "stratified" else ())
     done = pl.Series("record_id", sorted(labelled), dtype=pl.String)
     fresh = known.join(done.to_frame(), on="record_id", how="anti")
     # Sorted by a hash of the id: a fair order that no file order and no shard split can change.
     candidates = fresh.sort("key", "record_id").unique("text_key", keep="first", maintain_order=True)
+    candidates = candidates.with_columns(confidence=pl.lit(None, dtype=pl.Float64))
     if candidates.is_empty():
         raise BadInput("no record is left to label", where=", ".join(map(str, inputs)), remedy="Give further records.")
     if strategy == "stratified":
-        chosen = _evenly(candidates, count).with_columns(confidence=pl.lit(None, dtype=pl.Float64))
+        chosen = _evenly(candidates, count)
     else:
         pool = candidates.head(max(_POOL, _POOL_FOR_EACH * count))
         pool = pool.join(
             _texts(inputs, kind, columns, pool["record_id"]), on="record_id", how="left", maintain_order="left"
         )
-        least_sure = strategy == "uncertainty" and judge is not None
-        chosen = _least_sure(pool, judge, count) if least_sure else _spread(pool, kind, count)
+        if judge is not None:
+            pool = _least_sure(pool, judge, 2 * count)
+        chosen = _spread(pool, kind, count)
     chosen = chosen.select("record_id", pl.lit(strategy).alias("sampled_by"), "confidence", "stratum")
     return Sample(
         records=_whole_records(inputs, kind, columns, chosen),
@@ -181,7 +185,7 @@ def _least_sure(pool: pl.DataFrame, judge: StudentJudge, count: int) -> pl.DataF
     # Equal confidence (it has four decimals) is settled by the mean over the axes, then by the hash.
     mean = labels.select(pl.mean_horizontal(f"confidence_{axis}" for axis in AXES).round(6).alias("mean"))
     judged = pool.with_columns(labels["confidence"], mean["mean"])
-    return judged.sort("confidence", "mean", "key", "record_id").head(count)
+    return judged.sort("confidence", "mean", "key", "record_id").head(count).sort("key", "record_id")
 
 
 def _spread(pool: pl.DataFrame, kind: Kind, count: int) -> pl.DataFrame:
@@ -204,7 +208,7 @@ def _spread(pool: pl.DataFrame, kind: Kind, count: int) -> pl.DataFrame:
             order.append(int(np.searchsorted(mass, generator.random() * mass[-1], side="right")))
         else:  # all that is left means the same: in the fair order
             order += np.setdiff1d(np.arange(len(points)), order)[: count - len(order)].tolist()
-    return pool[order].with_columns(confidence=pl.lit(None, dtype=pl.Float64))
+    return pool[order]
 
 
 def _whole_records(
