@@ -242,3 +242,35 @@ def test_without_labels_the_shipped_rules_ask_for_them(tmp_path):
     assert done.returncode == 2
     assert "--rules weborganizer or essential-web" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_pack_is_checked_explained_and_shown_from_the_command_line(tmp_path):
+    """Rules that no page meets, the arithmetic of one page, the corpus by topic, format and source; mixtures."""
+    pages = {"id": ["a", "b"], "domain": ["Software Dev.", "Games"], "format": ["Tutorial", "Listicle"],
+             "source": ["web", "books"], "tokens": [10, 30]}  # fmt: skip
+    pl.DataFrame(pages).write_csv(tmp_path / "pages.csv")
+    write_table(slices(CODE), tmp_path / "slices.parquet")
+    for name, shares in (("before", [0.5, 0.5]), ("after", [0.2, 0.8])):
+        pl.DataFrame({"source": ["web", "books"], "share": shares}).write_csv(tmp_path / f"{name}.csv")
+    common = ["--documents", "pages.csv", "--column", "topic=domain", "--json"]
+    rules = ["--rules", "weborganizer", *common]
+
+    checked = run(tmp_path, "rules", "check", "weborganizer", *common)
+    explained = run(tmp_path, "rules", "explain", "op=algorithm_design", "a", *rules)
+    missing = run(tmp_path, "rules", "explain", "op=algorithm_design", "z", *rules)
+    shown = run(tmp_path, "categories", *rules, "--by", "source")
+    matched = run(tmp_path, "match", "--slices", "slices.parquet", *rules, "--mixtures", "before.csv", "after.csv",
+                  "-o", "m.parquet")  # fmt: skip
+
+    idle = {one["rule"] for one in json.loads(checked.stdout)["findings"]}
+    assert (checked.returncode, "puzzles" in idle, "code" in idle) == (1, True, False)
+    assert json.loads(explained.stdout)["affinity"] == 1.0
+    assert (missing.returncode, "no document 'z'" in missing.stderr) == (2, True)
+    assert [row["category_id"] for row in json.loads(shown.stdout)["categories"]] == [
+        "topic=Games&format=Listicle&source=books",
+        "topic=Software Dev.&format=Tutorial&source=web",
+    ]
+    assert json.loads(matched.stdout)["dose_response"]["p"] is None, matched.stderr
+
+    others = run(tmp_path, "categories", "--rules", "essential-web", *common, "--matches", "m.parquet")
+    assert (others.returncode, "m.parquet: was made with other rules" in others.stderr) == (2, True)

@@ -83,10 +83,10 @@ def open_corpus(
     """Rules and labels of a command, checked against each other.
 
     Args:
-        tables: tables of ours that must be of the same taxonomy version.
+        tables: tables of ours that must be of the same taxonomy version and, where they name any, the same rules.
 
     Raises:
-        BadInput: no labels where the rules need them, or another taxonomy version.
+        BadInput: no labels where the rules need them, or another taxonomy version or other rules.
     """
     from annotator.mapping import load_rules, renamed
     from annotator.matching.corpus import load_tokenizer
@@ -101,7 +101,12 @@ def open_corpus(
         raise BadInput("is missing", where="--document-labels", remedy=remedy)
     labels = scan_labels(Path(labels_path)) if rules.needs_labels and labels_path is not None else None
     versions = {"the taxonomy": taxonomy.version}
-    versions |= {path: read_made_from(Path(path)).get("taxonomy_version") for path in tables}
+    for path in tables:
+        made_from = read_made_from(Path(path))
+        versions[path] = made_from.get("taxonomy_version")
+        if made_from.get("rules", rules.fingerprint) != rules.fingerprint:
+            remedy = "Give the same --rules, or match again with these."
+            raise BadInput("was made with other rules", where=path, remedy=remedy)
     if labels is not None and labels_path is not None:
         versions[labels_path] = same_taxonomy({labels_path: taxonomy_versions(labels)})
     agree_on_taxonomy(versions)
