@@ -14,9 +14,12 @@ from annotator.cli.common import column_option, emit, output_options, print_tabl
 @click.argument("labels_path", metavar="LABELS")
 @click.option("--text", "inputs", required=True, multiple=True, metavar="INPUT", help="The records that were labelled.")
 @click.option("--out", "-o", required=True, metavar="DIR", help="Folder of the student.")
-@click.option("--accurate", is_flag=True,
-              help="Let the student also see sentence embeddings (extra: accurate): better on unseen sources, but "
-                   "about a hundred times slower.")
+@click.option(
+    "--accurate",
+    is_flag=True,
+    help="Let the student also see sentence embeddings (extra: accurate): better on unseen sources, but "
+    "about a hundred times slower.",
+)
 @column_option
 @taxonomy_option
 @output_options
