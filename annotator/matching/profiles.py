@@ -83,7 +83,8 @@ def profiles(
         BadInput: two labels for one document, a document twice, or a rule asks for a column that no table has.
     """
     asked = _asked(rules, by)
-    coded = _coded_documents(document_labels, documents, rules, asked, (carry, by), all_documents)
+    wanted = _Wanted(rules, asked, carry, by)
+    coded = wanted.coded(document_labels, documents, all_documents)
     if all_documents:
         coded = coded.sort("doc_id")
     _each_once(coded["doc_id"], is_sorted=all_documents)
@@ -102,43 +103,62 @@ def profiles(
     return _described(frame.insert_column(1, profile), distinct, asked, rules, by)
 
 
-def _coded_documents(
-    labels: pl.DataFrame | pl.LazyFrame | None, documents: pl.DataFrame | pl.LazyFrame | None, rules: Rules,
-    asked: list[Predicate], more: tuple[tuple[str, ...], tuple[str, ...]], all_documents: bool,
-) -> pl.DataFrame:  # fmt: skip
-    """The columns that matter: labels as categories, predicates as booleans, and what is carried."""
-    carry, by = more
-    key = _key(rules, by)
-    if not rules.needs_labels:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is kept of a document: the values and predicates that tell its profile, its grades, and what is carried."""
+
+    rules: Rules
+    asked: list[Predicate]
+    carry: tuple[str, ...]
+    by: tuple[str, ...]
+
+    def coded(
+        self,
+        labels: pl.DataFrame | pl.LazyFrame | None,
+        documents: pl.DataFrame | pl.LazyFrame | None,
+        all_documents: bool,
+    ) -> pl.DataFrame:
+        """One row a label (or a document): each column is taken from the labels if they have it."""
+        if not self.rules.needs_labels:
+            return self._from_corpus(documents)
+        if labels is None:
+            raise BadInput("these rules need labels of the documents", where="--document-labels")
+        labels = labels.lazy()
+        present = labels.collect_schema().names()
+        key = _key(self.rules, self.by)
+        ours, mine = [p for p in self.asked if p.column in present], [name for name in key if name in present]
+        rest, other = [p for p in self.asked if p not in ours], [name for name in key if name not in mine]
+        named = labels.select(
+            pl.col("record_id").alias("doc_id"),
+            (pl.col("status") == "failed").alias("failed"),
+            *_operations(),
+            *_coded(labels, mine, self.rules),
+            *_grades(labels, self.rules),
+            *_held(labels, ours, self.rules, self.asked),
+        )
+        if documents is None:
+            _no_column([*(predicate.column for predicate in rest), *other], self.rules)
+            return _read(named)
+        theirs = documents.lazy()
+        seen = [*_coded(theirs, other, self.rules), *_held(theirs, rest, self.rules, self.asked)]
+        useful = theirs.select("doc_id", *seen, *_carried(theirs, self.carry))
+        left, right = (useful, named) if all_documents else (named, useful)
+        return _joined(_read(left), _read(right))
+
+    def _from_corpus(self, documents: pl.DataFrame | pl.LazyFrame | None) -> pl.DataFrame:
         if documents is None:
             raise BadInput("these rules read the corpus's own columns", where="--documents", remedy="Give the corpus.")
         theirs = documents.lazy()
-        own = [*_coded(theirs, key, rules), *_grades(theirs, rules), *_held(theirs, asked, rules)]
-        return _read(theirs.select("doc_id", pl.lit(False).alias("failed"), *own, *_carried(theirs, carry)))
-    if labels is None:
-        raise BadInput("these rules need labels of the documents", where="--document-labels")
-    labels = labels.lazy()
-    present = labels.collect_schema().names()
-    ours = [predicate for predicate in asked if predicate.column in present]
-    mine = [name for name in key if name in present]
-    named = labels.select(
-        pl.col("record_id").alias("doc_id"),
-        (pl.col("status") == "failed").alias("failed"),
-        *_operations(),
-        *_coded(labels, mine, rules),
-        *_grades(labels, rules),
-        *_held(labels, ours, rules, asked),
-    )
-    rest = [predicate for predicate in asked if predicate not in ours]
-    other = [name for name in key if name not in mine]
-    if documents is None:
-        _no_column([*(predicate.column for predicate in rest), *other], rules)
-        return _read(named)
-    theirs = documents.lazy()
-    seen = [*_coded(theirs, other, rules), *_held(theirs, rest, rules, asked)]
-    useful = theirs.select("doc_id", *seen, *_carried(theirs, carry))
-    left, right = (useful, named) if all_documents else (named, useful)
-    return _joined(_read(left), _read(right))
+        return _read(
+            theirs.select(
+                "doc_id",
+                pl.lit(False).alias("failed"),
+                *_coded(theirs, _key(self.rules, self.by), self.rules),
+                *_grades(theirs, self.rules),
+                *_held(theirs, self.asked, self.rules, self.asked),
+                *_carried(theirs, self.carry),
+            )
+        )
 
 
 def _read(table: pl.LazyFrame) -> pl.DataFrame:
@@ -199,11 +219,9 @@ def _carried(table: pl.LazyFrame, carry: tuple[str, ...]) -> list[pl.Expr]:
     return [pl.col(name).cast(_SHOWN[name]) if name in _SHOWN else pl.col(name) for name in carry if name in present]
 
 
-def _held(
-    table: pl.LazyFrame, predicates: list[Predicate], rules: Rules, asked: list[Predicate] | None = None
-) -> list[pl.Expr]:
-    everything = predicates if asked is None else asked
-    return [_holds(table, predicate, rules).alias(f"holds_{everything.index(predicate)}") for predicate in predicates]
+def _held(table: pl.LazyFrame, predicates: list[Predicate], rules: Rules, asked: list[Predicate]) -> list[pl.Expr]:
+    """Whether predicates hold, under names by their places among all that are asked for."""
+    return [_holds(table, predicate, rules).alias(f"holds_{asked.index(predicate)}") for predicate in predicates]
 
 
 def _holds(table: pl.LazyFrame, predicate: Predicate, rules: Rules) -> pl.Expr:

@@ -63,12 +63,10 @@ def judge(found: Profiles, result: Gains, rules: Rules, languages: Collection[st
         words=words,
     )
     useless = found_out.code == words.index(_NO_SLICE)
-    foreign = _foreign(documents["lang"], languages)
-    found_out.background = np.flatnonzero(useless & ~foreign.is_not_null().to_numpy() & (worth > 0))
-    abroad = foreign.filter(pl.Series(found_out.code == 0)).drop_nulls().unique().sort().to_list()
-    for name in abroad:
-        here = (foreign == name).fill_null(False).to_numpy() & (found_out.code == 0)
-        found_out.drop(np.flatnonzero(here), "off_slice", f"language {name}")
+    usable = useless & (worth > 0)
+    if languages:
+        usable &= ~_drop_foreign(found_out, documents["lang"].cast(pl.String), languages)
+    found_out.background = np.flatnonzero(usable)
     left = (found_out.code == 0) & (worth <= 0)
     for grade in np.unique(grades[left]).tolist():
         found_out.drop(np.flatnonzero(left & (grades == grade)), "low_quality", f"quality {grade}")
@@ -100,9 +98,11 @@ def _worth(quality: pl.Series, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
     return by_grade[np.where(outside, highest + 1, grades) - lowest], grades
 
 
-def _foreign(lang: pl.Series, languages: Collection[str] | None) -> pl.Series:
-    """The language of documents in another one than those wanted; null for all others."""
-    names = lang.cast(pl.String)
-    if not languages:
-        return pl.Series("lang", [None], dtype=pl.String).extend_constant(None, max(lang.len() - 1, 0))[: lang.len()]
-    return names.to_frame("lang").select(pl.when(~pl.col("lang").is_in(sorted(languages))).then("lang")).to_series()
+def _drop_foreign(verdicts: Verdicts, lang: pl.Series, languages: Collection[str]) -> np.ndarray:
+    """Drops what is still in and in another language than those wanted; tells of all documents whether they are."""
+    foreign = (~lang.is_in(sorted(languages))).fill_null(False).to_numpy()
+    here = foreign & (verdicts.code == 0)
+    for name in lang.filter(pl.Series(here)).unique().sort().to_list():
+        rows = np.flatnonzero(here & (lang == name).fill_null(False).to_numpy())
+        verdicts.drop(rows, "off_slice", f"language {name}")
+    return foreign
