@@ -272,9 +272,9 @@ def _check_mds() -> None:
     """Raise BadInput before anything is written if MDS shards cannot be."""
     try:
         import streaming  # noqa: F401
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that does not fit its torch
         remedy = "Install mosaicml-streaming, or leave the documents out."
-        what = f"MDS shards need mosaicml-streaming ({error})"
+        what = f"MDS shards need mosaicml-streaming ({str(error).splitlines()[0]})"
         raise BadInput(what, where="--format streaming", remedy=remedy) from None
 
 

@@ -120,9 +120,10 @@ def test_hugging_face_reads_the_planned_token_shares(tmp_path):
 
 def test_streaming_reads_each_document_as_often_as_planned(tmp_path):
     """One epoch over the exported streams."""
-    streaming = pytest.importorskip(
-        "streaming", reason="mosaicml-streaming: see scripts/test-exports", exc_type=ImportError
-    )
+    try:
+        import streaming
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that does not fit its torch
+        pytest.skip(f"mosaicml-streaming cannot be used, see scripts/test-exports: {str(error).splitlines()[0]}")
     export(LISTED, tmp_path, format="streaming", documents=TEXTS)
     plan = json.loads((tmp_path / "streams.json").read_text())["streams"]
     streams = [streaming.Stream(local=str(tmp_path / one["local"]), repeat=one["repeat"]) for one in plan.values()]
