@@ -87,10 +87,8 @@ def command(
 def _show(found: dict[str, Any], out: str) -> None:
     click.echo(f"Verification: {found['verdict']}")
     click.echo(found["summary"])
-    left_out = f", {found['items_left_out']:,} left out" if found["items_left_out"] else ""
-    click.echo(
-        f"{found['items_used']:,} items, {found['items_target']:,} of them targets{left_out}. Effects in points:"
-    )
+    others = f" ({found['items_left_out']:,} others lack a score in some run)" if found["items_left_out"] else ""
+    click.echo(f"{found['items_used']:,} items{others}, {found['items_target']:,} of them targets; effects in points:")
     controls = [arm["name"] for arm in found["controls"]]
     heads = ["items of", "items", "after", *controls, *(f"over {name}" for name in controls)]
     groups = [(name, found[name]) for name in ("overall", "target", "untouched", "disjoint") if found.get(name)]
