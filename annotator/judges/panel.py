@@ -42,7 +42,7 @@ class PanelJudge:
 
     def __init__(self, judges: Sequence[Any], *, samples: int, cache_dir: str | Path | None) -> None:
         first = judges[0]
-        if samples > 1 and not first.sampling.temperature:
+        if samples > 1 and first.sampling.temperature == 0:
             remedy = "Give --temperature 0.7, say."
             raise BadInput("votes at temperature 0 would all be the same", where="--votes", remedy=remedy)
         self.kind, self.taxonomy, self.prompt = first.kind, first.taxonomy, first.prompt
@@ -68,7 +68,7 @@ class PanelJudge:
         for outcome in outcomes:
             if isinstance(outcome, Reply | Unanswered):
                 usage.add(outcome.usage)
-        paid = {place: answer_of(reply) for place, reply in zip(open_votes, outcomes) if isinstance(reply, Reply)}
+        paid = {place: _answer_of(reply) for place, reply in zip(open_votes, outcomes) if isinstance(reply, Reply)}
         if self._kept and paid:
             await self._kept.keep([(keys[place], answer) for place, answer in paid.items()])
         valid = [answer for place in range(self.votes) if (answer := known[place] or paid.get(place)) is not None]
@@ -94,7 +94,7 @@ class PanelJudge:
             self._kept.close()
 
 
-def answer_of(reply: Reply) -> Answer:
+def _answer_of(reply: Reply) -> Answer:
     """What the cache keeps of a reply."""
     usage = reply.usage
     spent = (usage.requests, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
