@@ -12,6 +12,7 @@ import pytest
 from annotator.errors import BadInput
 from annotator.readers import read_items, read_samples
 from annotator.readers.logs import EVIDENCE
+from annotator.simulate_faults import exam, write_log
 
 SUMS = "samples_sums_2026-11-21T05-58-46.015609.jsonl"
 PETS = "samples_pets_2026-11-21T05-58-46.015609.jsonl"
@@ -268,6 +269,37 @@ def test_a_log_cut_short_gives_one_clear_line(logs, write, name, share):
         read_samples([write(name, content[: int(len(content) * share)])])
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("harness", ["lighteval", "opencompass", "helm", "nemo_skills"])
+@pytest.mark.parametrize("share", [0, 0.5, 0.97])
+def test_the_other_formats_cut_short_give_one_clear_line_too(tmp_path, harness, share):
+    """An empty file, half of one, and one that lacks its end."""
+    run = exam(1, items=40)[0]
+    whole = {
+        "helm": lambda: _helm_state(tmp_path / "scenario_state.json"),
+        "nemo_skills": lambda: _nemo_output(tmp_path / "output-rs0.jsonl"),
+    }.get(harness, lambda: write_log(run, tmp_path, harness=harness))()
+    content = whole.read_bytes()
+    whole.write_bytes(content[: int(len(content) * share)])
+
+    with pytest.raises(BadInput) as caught:
+        read_samples([whole])
+    assert "\n" not in str(caught.value)
+    assert whole.name in str(caught.value)
+
+
+def _helm_state(path):
+    request = {"instance": {"id": "id1", "input": {"text": "1+1?"}, "references": []}, "train_trial_index": 0}
+    state = request | {"request": {"prompt": "1+1?"}, "result": {"completions": [{"text": "2"}]}}
+    path.write_text(json.dumps({"adapter_spec": {"method": "generation"}, "request_states": [state] * 3}), "utf-8")
+    return path
+
+
+def _nemo_output(path):
+    row = {"problem": "1+1?", "generation": "It is 2.", "predicted_answer": "2", "symbolic_correct": True}
+    path.write_text("".join(json.dumps(row) + "\n" for _ in range(3)), "utf-8")
+    return path
 
 
 def test_a_log_of_another_shape_gives_one_clear_line(write):
