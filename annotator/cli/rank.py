@@ -18,6 +18,7 @@ from annotator.cli.common import (
     taxonomy_option,
 )
 from annotator.cli.matching import labels_option, open_corpus, rules_option, tokenizer_option
+from annotator.errors import BadInput
 
 SHOWN = 10
 
@@ -68,11 +69,14 @@ def command(
           --items gsm8k.jsonl --items math.jsonl --budget-tokens 2000000000 -o upsample.parquet
     """
     from annotator.rank import rank
+    from annotator.ranking.materialize import check_empty
     from annotator.readers import read_items
     from annotator.tables import MATCHES, SLICES, beside, check_output, read_table, write_table
 
     check_output(Path(out))
     keep_inputs(out, *filter(None, [matches_path, labels_path, slices_path]), *documents, *items)
+    if materialize:
+        check_empty(Path(materialize))
     corpus = open_corpus(
         labels_path=labels_path, rules_path=rules_path, taxonomy_path=taxonomy_path, columns=columns,
         tables=[matches_path], tokenizer_path=tokenizer_path,
@@ -83,7 +87,7 @@ def command(
         "max_source_share": None if max_source_share == 1 else max_source_share,
         "max_host_share": None if max_host_share == 1 else max_host_share,
         "replay_share": replay_share,
-        "languages": [name.strip() for name in languages.split(",") if name.strip()] if languages else None,
+        "languages": _names(languages),
     }
     line = ProgressLine("ranking", quiet=quiet)
     ranking = rank(
@@ -108,6 +112,13 @@ def command(
         summary["shards"] = _write_texts(ranking.chosen, documents, Path(materialize), corpus.columns, made_from)
     emit(summary, as_json=as_json, quiet=quiet, show=lambda: _show(ranking, summary))
     return 0
+
+
+def _names(languages: str | None) -> list[str] | None:
+    names = [name.strip() for name in (languages or "").split(",") if name.strip()]
+    if languages is not None and not names:
+        raise BadInput("names no language", where="--languages", remedy="Write --languages en,de, say.")
+    return names or None
 
 
 def _write_texts(

@@ -16,6 +16,13 @@ SHARD_BYTES = 256 << 20  # of text
 _KEPT = ("source", "category_id", "slice_ids", "rule_ids", "score", "tokens", "repeats")
 
 
+def check_empty(folder: Path) -> None:
+    """Raise BadInput if shards cannot be written to a folder of their own; makes it if it is missing."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise BadInput("is not empty", where=str(folder), remedy="Name a new folder: old shards must not mix with new.")
+    write_probe(folder)
+
+
 def materialize(
     chosen: pl.DataFrame,
     documents: Sequence[str | Path],
@@ -40,9 +47,7 @@ def materialize(
     Raises:
         BadInput: the folder holds files already, or some chosen documents are not in the corpus.
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise BadInput("is not empty", where=str(folder), remedy="Name a new folder: old shards must not mix with new.")
-    write_probe(folder)
+    check_empty(folder)
     wanted = chosen.select("doc_id", *_KEPT)
     written: list[Path] = []
     waiting: list[pl.DataFrame] = []
