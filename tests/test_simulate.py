@@ -94,6 +94,7 @@ def test_logs_of_every_harness_are_read_back_as_they_were_made(harness, tmp_path
         ("prompt_truncated", "lighteval"),
         ("bos", "lm_eval"),
         ("version_drift", "inspect"),
+        ("prompt_format", "inspect"),
     ],
 )
 def test_a_fault_in_a_log_is_named(cause, harness, tmp_path):
@@ -107,6 +108,30 @@ def test_a_fault_in_a_log_is_named(cause, harness, tmp_path):
 
     assert found["cause"] == cause
     assert found["verdict"] == ("inconclusive" if cause == "bos" else "not_data")
+
+
+@pytest.mark.parametrize("cause", ["termination", "prompt_changed", "prompt_format"])
+def test_a_fault_that_both_runs_share_explains_nothing(cause, tmp_path):
+    """The same outputs are hit in both, so the sign is everywhere and no drop follows from it."""
+    candidate, reference = with_fault(cause, *exam(3)[:2], seed=3, in_both=True)
+    here = write_log(candidate, tmp_path / "a", harness="lm_eval")
+    there = write_log(reference, tmp_path / "b", harness="lm_eval")
+
+    found = diagnose(read_items([there]), read_samples([here]), reference=read_samples([there]), bootstraps=200)
+
+    assert (found["verdict"], found["cause"]) == ("inconclusive", "noise")
+
+
+def test_a_tenth_of_a_fault_hits_a_tenth_of_the_outputs():
+    """And those are among the outputs that the full fault hits."""
+    candidate, reference, _ = exam(4)
+    changed = []
+    for strength in (0.1, 1.0):
+        faulty, _ = with_fault("termination", candidate, reference, seed=4, strength=strength)
+        changed.append({a.item for a, b in zip(faulty.outputs, candidate.outputs) if a.text != b.text})
+
+    assert changed[0] < changed[1]
+    assert len(changed[0]) < 0.2 * len(changed[1])
 
 
 def test_a_weak_slice_alone_is_data(tmp_path):
