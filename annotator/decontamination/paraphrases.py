@@ -20,8 +20,8 @@ import polars as pl
 
 from annotator.judges import encoder, features
 
-# Cosine of all-MiniLM-L6-v2. Six retellings (tests/test_paraphrases.py) reach 0.83 to 0.93. In 497 pages without a copy,
-# 197 of them with grade-school problems, the nearest of 3,869 GSM8K and MATH questions with the same numbers has 0.70:
+# Cosine of all-MiniLM-L6-v2. Six retellings (tests/test_paraphrases.py) reach 0.83 to 0.93. In 497 pages without a
+# copy, 197 of them grade-school problems, the nearest of 3,869 GSM8K and MATH questions with the same numbers has 0.70:
 # none is flagged, which bounds false flags at 0.6 % (95 %).
 SIMILAR = 0.75
 PASSAGE_WORDS = (25, 60)  # short and long questions; passages overlap by half
