@@ -72,19 +72,12 @@ def diagnose(
             "the two runs share no item", where="reference samples", remedy="Give outputs for the same benchmark."
         )
     common = sorted(set(here["item_id"].to_list()) & set(there["item_id"].to_list()))
-    pair = _pair(items, here, there, common, bootstraps, progress)
-    drop = pair.interval()
-    comparable = np.isin(np.array(common), ids.to_numpy())
-    findings = [look(cause, pair, compared, comparable, drop["estimate"]) for cause in CAUSES[: len(INCOMPARABLE)]]
-    if comparable.sum() >= FEWEST_ITEMS and not comparable.all():
-        # The other causes are looked for where prompts and documents agree, or a changed target would look like one.
-        pair, common = pair.restricted(comparable), [item_id for item_id, same in zip(common, comparable) if same]
-        comparable = np.ones(len(common), dtype=bool)
-    own = pair.interval()["estimate"]
-    findings += [look(cause, pair, compared, comparable, own) for cause in CAUSES[len(INCOMPARABLE) :]]
+    whole = _pair(items, here, there, common, bootstraps, progress)
+    drop = whole.interval()
+    findings, pair, compared_ids = _findings(whole, compared, common, ids)
     leading = next((found for found in findings if found.explains), None)
     left, residual = _residual(pair, findings, leading)
-    shape = _shape(items, labels, common, left)
+    shape = _shape(items, labels, compared_ids, left)
     texts = all(seen["response"].is_not_null().mean() >= 0.5 for seen in (pair.here, pair.reference))
     verdict, cause, why = _verdict(findings, leading, drop, residual, shape, texts)
     believed = leading or next((found for found in findings if found.cause.id == cause), None)
@@ -103,7 +96,7 @@ def diagnose(
         "advice": _advice(verdict, cause, findings, residual) + _about_unscored(unscored, theirs),
         "examples": [example for found in findings if found.triggered for example in examples(found, pair.here)],
         "runs": {"here": _name(here), "reference": _name(there)},
-        "scores": {"here": mean_score(pair.here), "reference": mean_score(pair.reference)},
+        "scores": {"here": mean_score(whole.here), "reference": mean_score(whole.reference)},
         "items_used": len(common),
         "unscored": {"here": unscored, "reference": theirs},
     }
@@ -137,6 +130,26 @@ def _pair(items, here, there, common, bootstraps, progress) -> Pair:
     times = int(min(bootstraps, max(100, 20_000_000 // len(common))))
     weights = resampling_weights(len(common), joined.clusters, seed=seed, bootstraps=times)
     return Pair(seen, theirs, joined.clusters, weights)
+
+
+def _findings(
+    whole: Pair, compared: dict[str, Any], common: list[str], same: pl.Series
+) -> tuple[list[Finding], Pair, list[str]]:
+    """Every cause looked at, and the pair and items on which those of the outputs were.
+
+    What makes runs incomparable is looked for on all items; the rest where prompts and documents agree, if enough do,
+    or a changed target would look like a fault of extraction.
+    """
+    comparable = np.isin(np.array(common), same.to_numpy())
+    drop = whole.interval()["estimate"]
+    findings = [look(cause, whole, compared, comparable, drop) for cause in CAUSES[: len(INCOMPARABLE)]]
+    pair, kept = whole, common
+    if comparable.sum() >= FEWEST_ITEMS and not comparable.all():
+        pair, kept = whole.restricted(comparable), [item_id for item_id, alike in zip(common, comparable) if alike]
+    everything = np.ones(len(kept), dtype=bool)
+    own = pair.interval()["estimate"]
+    findings += [look(cause, pair, compared, everything, own) for cause in CAUSES[len(INCOMPARABLE) :]]
+    return findings, pair, kept
 
 
 def _residual(pair: Pair, findings: list[Finding], leading: Finding | None):
