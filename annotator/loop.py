@@ -1,27 +1,24 @@
 """`annotator run`: the whole loop from one settings file, resumable at any step.
 
-A step is done again only if its inputs, its settings or the version of this package have changed since it was finished;
-what it gave is kept in `steps.json` beside the artefacts. Labelling resumes inside its step too.
+A step is done again only if its inputs, its settings or the version of this package have changed since it was finished,
+or if it asked an LLM and rows failed. Labelling resumes inside its step too.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import orjson
 import polars as pl
 
 from annotator.budget import Budget
 from annotator.diagnose import diagnose
-from annotator.errors import BadInput
 from annotator.export import export
-from annotator.fingerprint import fingerprint
 from annotator.judges import Judge, Pace, StudentJudge, account_headers, open_judge
 from annotator.label import estimate, label
 from annotator.mapping import Rules, load_rules
@@ -33,6 +30,7 @@ from annotator.report import report
 from annotator.scores import one_run
 from annotator.settings import Input, Settings, load_settings
 from annotator.slices import find_slices
+from annotator.steps import Progress, Steps
 from annotator.tables import (
     LABELS,
     MATCHES,
@@ -55,8 +53,6 @@ EXPORT_FILES = {
     "streaming": "streaming",
     "hf": "hf",
 }
-Progress = Callable[[str, str, Any], None]
-"""Called as progress(step, state, detail): state is "started", "working", "done", "resumed" or "skipped"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +104,21 @@ def run_loop(
     loop.label("item", cache_dir, api_key, base_url)
     loop.diagnose()
     loop.slices()
-    if loop.summaries["diagnosis"]["verdict"] == "not_data":
+    if loop.steps.summaries["diagnosis"]["verdict"] == "not_data":
         for step in ("matches.parquet", "upsample.parquet", "export"):
-            loop.skip(step.removesuffix(".parquet"), step, "the diagnosis says that data is not the cause")
+            loop.steps.skip(step.removesuffix(".parquet"), step, "the diagnosis says that data is not the cause")
     else:
         loop.label("document", cache_dir, api_key, base_url)
         loop.match()
         loop.rank()
-        if loop.summaries["upsample"]["chosen"]:
+        if loop.steps.summaries["upsample"]["chosen"]:
             loop.export()
         else:
-            loop.skip("export", "export", "no document was chosen")
+            loop.steps.skip("export", "export", "no document was chosen")
     loop.verify()
     loop.report()
-    failed = sum(loop.summaries.get(step, {}).get("failed", 0) for step in ("item_labels", "document_labels"))
-    return LoopResult(loop.out, loop.artefacts, loop.summaries, failed)
+    failed = sum(loop.steps.summaries.get(step, {}).get("failed", 0) for step in ("item_labels", "document_labels"))
+    return LoopResult(loop.out, loop.steps.artefacts, loop.steps.summaries, failed)
 
 
 def forecast_loop(
@@ -150,7 +146,7 @@ def forecast_loop(
 
 @dataclass
 class _Loop:
-    """The state of one run: what the steps share, and which of them are done."""
+    """The state of one run: what the steps share."""
 
     settings: Settings
     base: Path
@@ -158,14 +154,12 @@ class _Loop:
     progress: Progress
     taxonomy: Taxonomy = field(init=False)
     rules: Rules = field(init=False)
-    finished: dict[str, Any] = field(init=False)
-    artefacts: dict[str, Path] = field(default_factory=dict)
-    summaries: dict[str, Any] = field(default_factory=dict)
+    steps: Steps = field(init=False)
 
     def __post_init__(self) -> None:
         self.taxonomy = load_taxonomy(self._path(self.settings.taxonomy))
         self.rules = load_rules(self._path(self.settings.rules), taxonomy=self.taxonomy)
-        self.finished = _read_finished(self.out / "steps.json")
+        self.steps = Steps(self.out, self.taxonomy, self.progress)
 
     def check_inputs(self) -> None:
         """Raise BadInput for any input that is missing, before the first step starts."""
@@ -173,48 +167,6 @@ class _Loop:
             if source:
                 find_shards(self.paths(source))
         find_shards(self.paths(self.settings.documents))
-
-    def step(self, name: str, file: str, inputs: Sequence[Any], do: Callable[[Path], Mapping[str, Any]]) -> None:
-        """Do one step, unless it is finished and nothing that it depends on has changed.
-
-        Args:
-            file: the artefact's name inside the output folder.
-            inputs: settings (JSON values) and files (Path) that the step depends on.
-            do: writes the artefact to the path it is given, and returns a JSON-ready summary.
-        """
-        path = self.out / file
-        key = fingerprint([version("annotator"), self.taxonomy.fingerprint, *map(_identity, inputs)])
-        before = self.finished.get(name, {})
-        self.artefacts[name] = path
-        if before.get("key") == key and before["files"] == self._sizes(path):
-            self.summaries[name] = before["summary"]
-            self.progress(name, "resumed", before["summary"])
-            return
-        self.progress(name, "started", None)
-        self._forget(name)  # before any of its files changes: a step that is cut short is not finished
-        summary = dict(do(path))
-        self.summaries[name] = summary
-        self.finished[name] = {"key": key, "summary": summary, "files": self._sizes(path)}
-        write_json(self.out / "steps.json", self.finished)
-        self.progress(name, "done", summary)
-
-    def skip(self, name: str, file: str, reason: str) -> None:
-        """Leave a step out and say why. What an earlier run wrote is removed: it would contradict this one."""
-        self._forget(name)
-        for path in (self.out / file, beside(self.out / file, "dropped.parquet")):
-            if path.is_dir():
-                shutil.rmtree(path)
-            path.unlink(missing_ok=True)
-        self.progress(name, "skipped", reason)
-
-    def _forget(self, name: str) -> None:
-        if self.finished.pop(name, None) is not None:
-            write_json(self.out / "steps.json", self.finished)
-
-    def _sizes(self, path: Path) -> dict[str, int]:
-        """Bytes of every file that a step wrote, by its name inside the output folder."""
-        beneath = sorted(path.rglob("*")) if path.is_dir() else [path, beside(path, "dropped.parquet")]
-        return {str(file.relative_to(self.out)): file.stat().st_size for file in beneath if file.is_file()}
 
     # ------------------------------------------------------------- the steps
 
@@ -252,7 +204,10 @@ class _Loop:
                 progress=lambda now: self.progress(name, "working", now),
             ).as_dict()
 
-        self.step(name, f"{name}.parquet", [judge.name, judge.identity, *self._identities(source)], do)
+        # What was answered is in the cache, so only failed rows are asked for again; a student would say the same.
+        failed = not isinstance(judge, StudentJudge) and bool(self.steps.summary_before(name).get("failed"))
+        identity = [judge.name, judge.identity, *self._identities(source)]
+        self.steps.do(name, f"{name}.parquet", identity, do, again=failed)
 
     def diagnose(self) -> None:
         """Raw outputs -> diagnosis.json."""
@@ -263,7 +218,7 @@ class _Loop:
             write_json(path, found)
             return {name: found[name] for name in ("verdict", "cause", "drop", "recovered_share", "advice")}
 
-        self.step("diagnosis", "diagnosis.json", self._evaluation(), do)
+        self.steps.do("diagnosis", "diagnosis.json", self._evaluation(), do)
 
     def slices(self) -> None:
         """Items, labels and outputs -> slices.parquet."""
@@ -276,7 +231,7 @@ class _Loop:
             write_table(found.table, path, made_from=self._made_from(slices=options))
             return found.summary
 
-        self.step("slices", "slices.parquet", [options, *self._evaluation()], do)
+        self.steps.do("slices", "slices.parquet", [options, *self._evaluation()], do)
 
     def match(self) -> None:
         """Slices and document labels -> matches.parquet."""
@@ -294,7 +249,9 @@ class _Loop:
             return found.summary
 
         inputs = [self.rules.fingerprint, *self._identities(self.settings.documents)]
-        self.step("matches", "matches.parquet", [*inputs, self.artefacts["slices"], *map(self._labels_path, KINDS)], do)
+        self.steps.do(
+            "matches", "matches.parquet", [*inputs, self.steps.artefacts["slices"], *map(self._labels_path, KINDS)], do
+        )
 
     def rank(self) -> None:
         """Matches and documents -> upsample.parquet and the table of what was dropped, beside it."""
@@ -317,8 +274,8 @@ class _Loop:
             return ranking.summary
 
         inputs = [*self._identities(self.settings.documents), *self._identities(self.settings.items)]
-        tables = [self.artefacts["matches"], self._labels_path("document")]
-        self.step("upsample", "upsample.parquet", [options, self.rules.fingerprint, *inputs, *tables], do)
+        tables = [self.steps.artefacts["matches"], self._labels_path("document")]
+        self.steps.do("upsample", "upsample.parquet", [options, self.rules.fingerprint, *inputs, *tables], do)
 
     def export(self) -> None:
         """upsample.parquet -> trainer files under export/."""
@@ -339,14 +296,14 @@ class _Loop:
                 for name in formats
             }
 
-        self.step("export", "export", [formats, self.artefacts["upsample"]], do)
+        self.steps.do("export", "export", [formats, self.steps.artefacts["upsample"]], do)
 
     def verify(self) -> None:
         """Outputs before and after the change -> verification.json, where the settings name an `after`."""
         after = self.settings.after
-        if not after or not self.summaries["slices"]["slices"]:
+        if not after or not self.steps.summaries["slices"]["slices"]:
             because = "no slice fails" if after else "the settings name no outputs after the change"
-            self.skip("verification", "verification.json", because)
+            self.steps.skip("verification", "verification.json", because)
             return
 
         def do(path: Path) -> Mapping[str, Any]:
@@ -361,13 +318,13 @@ class _Loop:
             write_json(path, found)
             return {name: found[name] for name in ("verdict",) if name in found}
 
-        inputs = [self.artefacts["slices"], *self._evaluation(), *self._identities(after)]
-        self.step("verification", "verification.json", inputs, do)
+        inputs = [self.steps.artefacts["slices"], *self._evaluation(), *self._identities(after)]
+        self.steps.do("verification", "verification.json", inputs, do)
 
     def report(self) -> None:
         """All artefacts -> report.html."""
-        made = [path for name, path in self.artefacts.items() if path.is_file()]
-        self.step("report", "report.html", made, lambda path: self._write_report(path))
+        made = [path for name, path in self.steps.artefacts.items() if path.is_file()]
+        self.steps.do("report", "report.html", made, lambda path: self._write_report(path))
 
     def _write_report(self, path: Path) -> Mapping[str, Any]:
         documents = self.settings.documents
@@ -401,13 +358,13 @@ class _Loop:
         return one_run(read_samples(self.paths(source), columns=source.columns), run=source.run, where=name)
 
     def _labels_path(self, kind: Kind) -> Path:
-        return self.artefacts[f"{kind}_labels"]
+        return self.steps.artefacts[f"{kind}_labels"]
 
     def _labels(self, kind: Kind) -> pl.DataFrame:
         return self._table(f"{kind}_labels", LABELS)
 
     def _table(self, step: str, columns: Mapping[str, Any]) -> pl.DataFrame:
-        return read_table(self.artefacts[step], columns, made_by="annotator run")
+        return read_table(self.steps.artefacts[step], columns, made_by="annotator run")
 
     def _made_from(self, **parameters: Any) -> dict[str, Any]:
         """Fingerprints for table metadata; of content only, so that the same inputs give the same bytes anywhere."""
@@ -418,23 +375,3 @@ class _Loop:
             "rules": self.rules.fingerprint,
             **parameters,
         }
-
-
-def _identity(value: Any) -> Any:
-    """What a step's key holds of an input: files by place, size and time of change, everything else by value."""
-    if isinstance(value, Path):
-        found = value.stat()
-        return [str(value), found.st_size, found.st_mtime_ns]
-    return value
-
-
-def _read_finished(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        found = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError:
-        raise BadInput(
-            "is not a list of finished steps", where=str(path), remedy="Delete it; all is done again."
-        ) from None
-    return found if isinstance(found, dict) else {}

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from llm_faults import Faults
+from llm_server import LLMServer
 
 from annotator.resources import resource
 from annotator.tables import DROPPED, LABELS, MATCHES, SLICES, UPSAMPLE
@@ -28,9 +30,9 @@ TABLES = {
 PLANTED = {"divisibility", "last_digits", "shuffled_objects", "program_execution", "navigation"}
 
 
-def annotator(*arguments: str | Path, threads: int | None = None) -> subprocess.CompletedProcess:
+def annotator(*arguments: str | Path, threads: int | None = None, **variables: str) -> subprocess.CompletedProcess:
     """Runs the real command, with a thread count for polars if given."""
-    environment = os.environ | ({"POLARS_MAX_THREADS": str(threads)} if threads else {})
+    environment = os.environ | variables | ({"POLARS_MAX_THREADS": str(threads)} if threads else {})
     command = [sys.executable, "-m", "annotator", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
@@ -167,6 +169,28 @@ def test_outputs_that_lost_their_stop_are_not_blamed_on_data(tmp_path):
     assert diagnosis["verdict"] == "not_data"
     assert not (tmp_path / "out" / "upsample.parquet").exists()
     assert "data is not the cause" in done.stderr
+
+
+def test_rows_that_failed_are_asked_for_again_and_no_others(tmp_path):
+    """A second run of the same settings sends the failed records only; with none left it sends nothing."""
+    settings = shuffled_example(tmp_path / "example", seed=4)
+    with LLMServer(Faults(rates={"refusal": 0.05})) as server:
+        asks = f'items = "openai:test-model"\nbase_url = "{server.base_url}"'
+        settings.write_text(settings.read_text().replace('items = "embedded"', asks))
+        command = ("run", settings, "--out", tmp_path / "out", "--cache-dir", tmp_path / "cache", "--json")
+        first = annotator(*command, OPENAI_API_KEY="test")
+        failed = json.loads(first.stdout)["failed"]
+        assert first.returncode == 1
+        assert failed > 0
+        server.configure(Faults())
+        asked = server.stats().requests
+        second = annotator(*command, OPENAI_API_KEY="test")
+        assert second.returncode == 0, second.stderr
+        assert json.loads(second.stdout)["failed"] == 0
+        assert server.stats().requests - asked == failed
+        third = annotator(*command, OPENAI_API_KEY="test")
+        assert third.returncode == 0, third.stderr
+        assert server.stats().requests - asked == failed
 
 
 def test_a_dry_run_says_what_labelling_costs_and_writes_nothing(tmp_path):
