@@ -213,8 +213,15 @@ class _Loop:
         """Raw outputs -> diagnosis.json."""
 
         def do(path: Path) -> Mapping[str, Any]:
-            found = diagnose(self._items(), self._run("samples"), reference=self._run("reference"),
-                             labels=self._labels("item"))  # fmt: skip
+            settings = self.settings
+            found = diagnose(
+                self._items(),
+                self._outputs("samples"),
+                reference=self._outputs("reference"),
+                labels=self._labels("item"),
+                run=settings.samples.run,
+                reference_run=settings.reference.run if settings.reference else None,
+            )
             write_json(path, found)
             return {name: found[name] for name in ("verdict", "cause", "drop", "recovered_share", "advice")}
 
@@ -351,11 +358,15 @@ class _Loop:
     def _items(self) -> pl.DataFrame:
         return read_items(self.paths(self.settings.items), columns=self.settings.items.columns)
 
-    def _run(self, name: str) -> pl.DataFrame | None:
+    def _outputs(self, name: str) -> pl.DataFrame | None:
+        """All outputs that the settings name, unscored ones and other runs too."""
         source = getattr(self.settings, name)
-        if not source:
-            return None
-        return one_run(read_samples(self.paths(source), columns=source.columns), run=source.run, where=name)
+        return read_samples(self.paths(source), columns=source.columns) if source else None
+
+    def _run(self, name: str) -> pl.DataFrame | None:
+        """The scored outputs of the one run that is meant."""
+        outputs, source = self._outputs(name), getattr(self.settings, name)
+        return None if outputs is None else one_run(outputs, run=source.run, where=name)
 
     def _labels_path(self, kind: Kind) -> Path:
         return self.steps.artefacts[f"{kind}_labels"]

@@ -36,19 +36,29 @@ class Judging(Section):
     max_cost: Annotated[float, Field(gt=0)] | None = None
 
 
+_METRIC = r"^(mean|(pass[@^]|maj@)[1-9]\d*|g-pass@[1-9]\d*:(0?\.\d+|1(\.0+)?))$"
+
+
 class Slicing(Section):
     """How failing slices are looked for."""
 
-    metric: Annotated[str, Field(pattern=r"^(mean|pass[@^][1-9]\d*)$")] = "mean"
+    metric: Annotated[str, Field(pattern=_METRIC)] = "mean"
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     min_items: Annotated[int, Field(ge=2)] | None = None
 
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
 class Ranking(Section):
-    """How much to upsample."""
+    """How much to upsample, and of what at most; see `annotator.rank`."""
 
     budget_tokens: Annotated[int, Field(gt=0, lt=2**63)]
     max_repeats: Annotated[int, Field(ge=1)] = 4
+    max_source_share: Share | None = 0.5
+    max_host_share: Share | None = 0.05
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    languages: list[str] | None = None
 
 
 class Exporting(Section):

@@ -174,6 +174,7 @@ def _slice(row: dict[str, Any], name: str, axis: Axis) -> dict[str, Any]:
         "shrunk": points(row["deficit_shrunk"]),
         "p": chance(row["p_adjusted"]),
         "stability": percent(row["stability"], 0),
+        "fragility": percent(row["label_fragility"], 0),
         "confirmed": {True: "yes", False: "no"}.get(row["confirmed"], MISSING),
         "recoverable": number(row["recoverable_points"]),
         "examples": [clip(item, 60) for item in items[:_EXAMPLES]],
