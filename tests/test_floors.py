@@ -33,7 +33,7 @@ FLOORS = [
     | {"simulate", "simulation", "simulate_faults"},
     {"rule_table", "mapping", "matching", "categories", "match"},
     {"decontamination", "decontaminate", "ranking", "rank", "export"},
-    {"verification", "verify", "report"},
+    {"verification", "verify", "report", "review", "reviewing"},
     {"settings", "steps", "loop", "cli", "__init__", "__main__"},
 ]
 FLOOR_OF = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "Write the ranked list in a format that trainers read.",
     "verify": "Say what a change of the training data did.",
     "report": "Make one self-contained page from the artefacts of a run.",
+    "review": "Look at labels and correct them; the answers are gold.",
     "agree": "Measure how far label tables agree, per axis and value.",
     "sample": "Choose the records that an LLM should label next.",
     "distill": "Train a student judge on labels, to label a corpus on a CPU.",
