@@ -54,7 +54,7 @@ def recall(items, fillers: list[str], plants: int) -> None:
     chosen = items.filter(pl.col("prompt").str.len_chars() < 4000).sample(plants, seed=0)
     lengths = [len(split_words([prompt])) for prompt in chosen["prompt"]]
     bands = [next((name for least, name in reversed(BANDS) if length >= least), BANDS[0][1]) for length in lengths]
-    print(f"recall over {plants} planted questions, by words of the question; under 5 words none is looked for")
+    print(f"recall over {plants} planted questions, by words of the question; under 5 words only as lines of their own")
     print(f"  {'':<20}    all  5 words on " + "".join(f"{name:>8}" for _, name in BANDS))
     for kind in EDITS:
         texts = []

@@ -166,11 +166,24 @@ def test_a_word_put_into_a_sum_does_not_hide_it():
     assert hits(FILLER + "6, 5, 0, 3, then much later 4, 7, and 3, 9", quiz) == []
 
 
+def test_questions_of_a_few_words_count_only_as_lines_of_their_own():
+    """Inside a sentence "compute sin 30" is anybody's; alone on its line, in any dress, it is the item."""
+    short = items(("quiz/1", r"Compute $\sin 30^\circ$."))
+    inside = FILLER + "Now compute sin 30 and compare."
+    alone = f"{FILLER}\n\n**compute**  \\(\\sin 30^\\circ\\)\n\n{FILLER}"
+    found = decontaminate(documents({"inside": inside, "alone": alone}), short)
+
+    assert found.hits["doc_id"].to_list() == ["alone"]
+    assert found.hits["rule"].to_list() == ["exact"]
+    assert found.hits["span"][0].startswith("compute")
+    assert found.summary["parts_too_short"] == 0
+
+
 def test_items_that_say_too_little_are_counted_and_not_looked_for():
-    """Fewer than 5 words, or nothing but a counting sequence."""
+    """A single word, or nothing but a counting sequence."""
     found = decontaminate(
         documents({"d": FILLER + "What is 2 + 2? 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"}),
-        items(("quiz/1", "What is 2?"), ("quiz/2", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")),
+        items(("quiz/1", "Simplify"), ("quiz/2", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")),
     )
 
     assert found.hits.height == 0

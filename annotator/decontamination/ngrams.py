@@ -17,7 +17,7 @@ _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)  # splitmix64 (Steele et al. 2014)
 _SEPARATOR, _LETTER, _DIGIT = 0, 1, 2
-_APOSTROPHE, _COMMA, _BACKSLASH = 0x27, 0x2C, 0x5C
+_APOSTROPHE, _COMMA, _BACKSLASH, _LINE_END = 0x27, 0x2C, 0x5C, 0x0A
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"  # soft hyphen, zero-width spaces and joiners, byte order mark
 _EAST_ASIAN = (0xE3, 0xED)  # lead bytes of kana, ideographs and Hangul
 
@@ -47,13 +47,15 @@ class Words:
     """The words of some texts, in order.
 
     hashes: u64, one a word. text: i32, which text the word stands in. start, end: i64, where the word stands in the
-    folded text (see `fold`), as UTF-8 bytes counted from the text's beginning.
+    folded text (see `fold`), as UTF-8 bytes counted from the text's beginning. line: i32, how many line ends stand
+    before it in the batch.
     """
 
     hashes: np.ndarray
     text: np.ndarray
     start: np.ndarray
     end: np.ndarray
+    line: np.ndarray
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -81,6 +83,7 @@ def split_words(texts: Sequence[str]) -> Words:
     lengths = np.fromiter(map(len, folded), dtype=np.int64, count=len(folded))
     begins = np.concatenate(([0], np.cumsum(lengths + 1)))
     raw = np.frombuffer(b"\n".join(folded) + b"\n", dtype=np.uint8)
+    line_ends = np.flatnonzero(raw == _LINE_END)
     kinds = _CLASS[raw]
     if raw.max(initial=0) >= 128:
         _separate(raw, kinds)
@@ -92,7 +95,8 @@ def split_words(texts: Sequence[str]) -> Words:
     start, end = (first, last) if where is None else (where[first], where[last - 1] + 1)
     counts = np.diff(np.searchsorted(start, begins))
     text = np.repeat(np.arange(len(folded), dtype=np.int32), counts)
-    return Words(hashes, text, start - begins[text], end - begins[text])
+    line = np.searchsorted(line_ends, start).astype(np.int32)
+    return Words(hashes, text, start - begins[text], end - begins[text], line)
 
 
 def ngrams(words: Words, n: int) -> tuple[np.ndarray, np.ndarray]:

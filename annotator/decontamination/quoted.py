@@ -8,12 +8,14 @@ import numpy as np
 import polars as pl
 
 from annotator.decontamination.alignment import FIRM_RUN, LEAST_NEWS, SHORT_COVERAGE, Part, Quote, best_quote
+from annotator.decontamination.lines import WholeLines
 from annotator.decontamination.ngrams import Words, ngrams, split_words
 from annotator.decontamination.seeds import Seeds
 
 LONG_SEED, SHORT_SEED = 8, 4  # words; of 8 words or more with one replaced, 4 in a row remain
 LONG_PART = 64  # from here on, seeds of 8 words are enough
-LEAST_WORDS = 5  # shorter questions are things that anybody says ("What do you do?")
+LEAST_WORDS = 5  # shorter questions are things that anybody says ("What do you do?"),
+LEAST_WORDS_ALONE = 2  # unless they stand alone ("Compute $\sin 30^\circ$.")
 LEAST_QUESTION_NEWS = 0.5  # less is a counting sequence; a sum of small numbers has more
 LEAST_WEIGHT = 0.2  # of a part, on one diagonal: below, a short seed is not followed
 WHOLE = 0.999  # likewise, of a part shorter than a long seed
@@ -25,8 +27,9 @@ class ItemIndex:
     """All parts of all items, searchable.
 
     Attributes:
-        parts: those of 8 words and more that say something, and questions from 5 words on.
-        too_short: how many parts do not; they cannot be told from chance and are not looked for.
+        parts: those of 8 words and more that say something, and questions from 5 words on. Questions of 2 to 4 words
+            are looked for too, but only as lines of their own.
+        too_short: how many parts are none of these; they cannot be told from chance and are not looked for.
     """
 
     def __init__(self, items: pl.DataFrame) -> None:
@@ -34,12 +37,15 @@ class ItemIndex:
         words = _joined([text for _, _, text in named])
         bounds = np.searchsorted(words.text, np.arange(len(named) + 1))
         weight, news = _weights(words, len(named)), _news(words)
-        self.parts = [
-            Part(item_id, name, words.hashes[low:high], weight[low:high], news[low:high])
-            for (item_id, name, _), low, high in zip(named, bounds[:-1], bounds[1:], strict=True)
-            if _says_enough(name, news[low:high])
-        ]
-        self.too_short = len(named) - len(self.parts)
+        self.parts, alone = [], []
+        for (item_id, name, _), low, high in zip(named, bounds[:-1], bounds[1:], strict=True):
+            part = Part(item_id, name, words.hashes[low:high], weight[low:high], news[low:high])
+            if _says_enough(name, part.news):
+                self.parts.append(part)
+            elif name == "question" and LEAST_WORDS_ALONE <= high - low < LEAST_WORDS:
+                alone.append(part)
+        self.too_short = len(named) - len(self.parts) - len(alone)
+        self._alone = WholeLines(alone)
         self.items = len({item_id for item_id, _, _ in named})
         hashes = [part.words for part in self.parts]
         self._begin = np.cumsum([0, *map(len, hashes)])
@@ -62,6 +68,7 @@ class ItemIndex:
             quote = best_quote(self.parts[part], words.hashes, rows[:, 2].tolist(), low, high, threshold)
             if quote is not None:
                 yield text, quote
+        yield from self._alone.quotes(words)
 
     def _promising(self, words: Words, bounds: np.ndarray, coverage: float) -> Iterator[np.ndarray]:
         """Diagonals (text, part, start), one array a text and part, that may add up to a quotation.
@@ -146,8 +153,9 @@ def _news(words: Words) -> np.ndarray:
 def _joined(texts: list[str], at_once: int = 4096) -> Words:
     """The words of many texts, split some thousands at a time to keep memory small."""
     pieces = [split_words(texts[first : first + at_once]) for first in range(0, max(len(texts), 1), at_once)]
-    hashes, start, end = (np.concatenate([getattr(p, name) for p in pieces]) for name in ("hashes", "start", "end"))
-    return Words(hashes, np.concatenate([p.text + k * at_once for k, p in enumerate(pieces)]), start, end)
+    columns = (np.concatenate([getattr(p, name) for p in pieces]) for name in ("hashes", "start", "end", "line"))
+    hashes, start, end, line = columns
+    return Words(hashes, np.concatenate([p.text + k * at_once for k, p in enumerate(pieces)]), start, end, line)
 
 
 def _weights(words: Words, parts: int) -> np.ndarray:

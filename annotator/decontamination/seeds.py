@@ -28,7 +28,7 @@ class Seeds:
         hashes = np.concatenate([parts[k] for k in chosen] or [np.zeros(0, dtype=np.uint64)])
         owner = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         begin = np.concatenate(([0], np.cumsum(lengths)))
-        seeds, at = ngrams(Words(hashes, owner, owner, owner), words)
+        seeds, at = ngrams(Words(hashes, owner, owner, owner, owner), words)
         order = np.lexsort((at, seeds))
         keys, first, counts = np.unique(seeds[order], return_index=True, return_counts=True)
         kept = counts <= common
