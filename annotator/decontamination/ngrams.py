@@ -95,7 +95,8 @@ def split_words(texts: Sequence[str]) -> Words:
     start, end = (first, last) if where is None else (where[first], where[last - 1] + 1)
     counts = np.diff(np.searchsorted(start, begins))
     text = np.repeat(np.arange(len(folded), dtype=np.int32), counts)
-    line = np.searchsorted(line_ends, start).astype(np.int32)
+    upto = np.concatenate(([0], np.searchsorted(start, line_ends), [len(start)]))
+    line = np.repeat(np.arange(len(line_ends) + 1, dtype=np.int32), np.diff(upto))
     return Words(hashes, text, start - begins[text], end - begins[text], line)
 
 
