@@ -70,8 +70,9 @@ def decontaminate(
     A document is flagged if it shares a run of 13 words with a part, holds a part of 8 words or more (a question of 5
     or more) as a whole, or covers `threshold` of a part of 20 words or more (0.65 of one of 8 or more), words weighted
     by how rare they are among the items. Runs are counted from seeds of 8 (parts of fewer than 64 words: 4) words
-    outwards, over single replaced words. Questions of 2 to 4 words count where they are lines of their own. Shorter
-    parts are not looked for; the summary counts them.
+    outwards, over single replaced words. Questions of 2 to 4 words
+    with a number or a sign of mathematics count where they are lines of their own. Other parts are not looked for; the
+    summary counts them.
 
     Args:
         documents: files, folders or globs; or a frame with doc_id and text.

@@ -17,7 +17,7 @@ class WholeLines:
         self._by_length: list[tuple[int, np.ndarray, list[Part]]] = []
         for length in sorted({len(part.words) for part in parts}):
             same = [part for part in parts if len(part.words) == length]
-            keys = np.concatenate([ngrams(_alone(part.words), length)[0] for part in same])
+            keys = _runs(np.stack([part.words for part in same]))
             order = np.argsort(keys, kind="stable")
             self._by_length.append((length, keys[order], [same[k] for k in order.tolist()]))
 
@@ -27,12 +27,12 @@ class WholeLines:
             return
         begins = np.ones(len(words), dtype=bool)
         begins[1:] = (words.line[1:] != words.line[:-1]) | (words.text[1:] != words.text[:-1])
-        ends = np.append(begins[1:], True)
+        ends = np.append(begins[1:], True)  # few words begin a line, so only their runs are hashed
         seen = set()
         for length, keys, parts in self._by_length:
-            runs, at = ngrams(words, length)
-            alone = begins[at] & ends[at + length - 1]
-            runs, at = runs[alone], at[alone]
+            at = np.flatnonzero(begins[: max(len(words) - length + 1, 0)] & ends[length - 1 :])
+            at = at[words.text[at] == words.text[at + length - 1]]
+            runs = _runs(words.hashes[at[:, None] + np.arange(length)])
             low, high = np.searchsorted(keys, runs, "left"), np.searchsorted(keys, runs, "right")
             for k in np.flatnonzero(high > low).tolist():
                 text, first = int(words.text[at[k]]), int(at[k])
@@ -42,6 +42,8 @@ class WholeLines:
                         yield text, Quote(parts[place], "exact", 1.0, first, first + length - 1)
 
 
-def _alone(hashes: np.ndarray) -> Words:
-    zeros = np.zeros(len(hashes), dtype=np.int32)
-    return Words(hashes, zeros, zeros, zeros, zeros)
+def _runs(hashes: np.ndarray) -> np.ndarray:
+    """One hash for each row of words."""
+    rows, length = hashes.shape
+    owner = np.repeat(np.arange(rows, dtype=np.int32), length)
+    return ngrams(Words(hashes.ravel(), owner, owner, owner, owner), length)[0]

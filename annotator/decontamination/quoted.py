@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,7 +16,8 @@ from annotator.decontamination.seeds import Seeds
 LONG_SEED, SHORT_SEED = 8, 4  # words; of 8 words or more with one replaced, 4 in a row remain
 LONG_PART = 64  # from here on, seeds of 8 words are enough
 LEAST_WORDS = 5  # shorter questions are things that anybody says ("What do you do?"),
-LEAST_WORDS_ALONE = 2  # unless they stand alone ("Compute $\sin 30^\circ$.")
+LEAST_WORDS_ALONE = 2  # unless they stand alone and are not words only ("Compute $\sin 30^\circ$.")
+_FORMAL = re.compile(r"[\d$\\()\[\]{}=+*/^<>|]")
 LEAST_QUESTION_NEWS = 0.5  # less is a counting sequence; a sum of small numbers has more
 LEAST_WEIGHT = 0.2  # of a part, on one diagonal: below, a short seed is not followed
 WHOLE = 0.999  # likewise, of a part shorter than a long seed
@@ -28,7 +30,7 @@ class ItemIndex:
 
     Attributes:
         parts: those of 8 words and more that say something, and questions from 5 words on. Questions of 2 to 4 words
-            are looked for too, but only as lines of their own.
+            with a number or a sign of mathematics are looked for too, but only as lines of their own.
         too_short: how many parts are none of these; they cannot be told from chance and are not looked for.
     """
 
@@ -38,11 +40,11 @@ class ItemIndex:
         bounds = np.searchsorted(words.text, np.arange(len(named) + 1))
         weight, news = _weights(words, len(named)), _news(words)
         self.parts, alone = [], []
-        for (item_id, name, _), low, high in zip(named, bounds[:-1], bounds[1:], strict=True):
+        for (item_id, name, text), low, high in zip(named, bounds[:-1], bounds[1:], strict=True):
             part = Part(item_id, name, words.hashes[low:high], weight[low:high], news[low:high])
             if _says_enough(name, part.news):
                 self.parts.append(part)
-            elif name == "question" and LEAST_WORDS_ALONE <= high - low < LEAST_WORDS:
+            elif name == "question" and LEAST_WORDS_ALONE <= high - low < LEAST_WORDS and _FORMAL.search(text):
                 alone.append(part)
         self.too_short = len(named) - len(self.parts) - len(alone)
         self._alone = WholeLines(alone)
