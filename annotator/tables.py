@@ -305,7 +305,8 @@ def same_taxonomy(tables: Mapping[str, pl.DataFrame]) -> str:
     """
     seen: dict[str, str] = {}
     for name, frame in tables.items():
-        for version in sorted(frame["taxonomy_version"].drop_nulls().unique().to_list()):
+        # Read from csv, version "1" is a number.
+        for version in sorted(frame["taxonomy_version"].cast(pl.String).drop_nulls().unique().to_list()):
             seen.setdefault(version, name)
     if len(seen) > 1:
         (first, second), (where_first, where) = list(seen)[:2], list(seen.values())[:2]

@@ -62,7 +62,7 @@ const chosen = (name) => (label[name] === undefined ? [] : name === SET ? label[
 async function show(position) {
   record = position === null ? null : await call(`record/${position}`);
   document.body.dataset.position = position === null ? "" : String(position);
-  for (const id of ["record", "form", "name"]) $(id).hidden = !record;
+  for (const id of ["record", "axes", "values", "name"]) $(id).hidden = !record;
   for (const id of ["accept", "next", "previous"]) $(id).disabled = !record;
   drawProgress();
   if (!record) {
@@ -77,7 +77,6 @@ async function show(position) {
   $("record").scrollTop = 0;
   const quote = $("text").querySelector("mark");
   if (quote) quote.scrollIntoView({ block: "center" });
-  $("form").scrollTop = 0;
 }
 
 function drawProgress() {
@@ -107,52 +106,47 @@ function activate(place) {
   axis = (place + form().length) % form().length;
   const names = form()[axis].values.map((each) => each.value);
   mark = Math.max(0, names.indexOf(chosen(form()[axis].name)[0]));
+  $("values").scrollTop = 0;
   drawForm();
 }
 
 function drawForm() {
-  $("form").replaceChildren(...form().map((each, place) => drawAxis(each, place)));
-  const marked = $("form").querySelector("li.marked");
-  if (marked) marked.scrollIntoView({ block: "nearest" });
+  const { name, question, rule, values } = form()[axis];
+  $("axes").replaceChildren(...form().map(drawAxis));
+  $("values").replaceChildren(element("p", question, "question"), drawValues(name, values));
+  if (rule) $("values").append(element("p", rule, "rule"));
+  $("values").querySelector("li.marked").scrollIntoView({ block: "nearest" });
 }
 
-function drawAxis(each, place) {
-  const active = place === axis;
-  const box = element("div", undefined, active ? "axis active" : "axis");
-  box.dataset.axis = each.name;
-  box.append(element("h2", each.name.replaceAll("_", " ")));
-  const told = record.label[each.name];
-  if (told !== undefined && !equal(told, label[each.name])) box.classList.add("changed");
-  if (active) {
-    box.append(element("p", each.question, "question"), drawValues(each));
-    if (each.rule) box.append(element("p", each.rule, "rule"));
-  } else {
-    const names = chosen(each.name);
-    box.append(element("div", names.join(", ") || "not chosen yet", "chosen"));
-    if (names.length === 1) box.append(element("div", each.values.find((value) => value.value === names[0]).meaning, "meaning"));
-    box.addEventListener("click", () => activate(place));
-  }
+function drawAxis({ name, values }, place) {
+  const box = element("div", undefined, place === axis ? "axis active" : "axis");
+  box.dataset.axis = name;
+  const told = record.label[name];
+  if (told !== undefined && !equal(told, label[name])) box.classList.add("changed");
+  const names = chosen(name);
+  box.append(element("h2", name.replaceAll("_", " ")));
+  for (const [rank, each] of names.entries()) box.append(element("b", names.length > 1 ? `${rank + 1}. ${each}` : each));
+  if (!names.length) box.append(element("b", "not chosen yet"));
+  if (names.length) box.append(element("small", values.find((each) => each.value === names[0]).meaning));
+  box.addEventListener("click", () => activate(place));
   return box;
 }
 
-function drawValues(each) {
+function drawValues(name, values) {
   const list = element("ul");
-  const names = chosen(each.name);
-  const judged = [record.label[each.name] ?? []].flat().map(String);
-  each.values.forEach(({ value, meaning }, place) => {
+  const names = chosen(name);
+  const judged = [record.label[name] ?? []].flat().map(String);
+  values.forEach(({ value, meaning }, place) => {
     const line = element("li");
     line.dataset.value = value;
     line.classList.toggle("chosen", names.includes(value));
     line.classList.toggle("marked", place === mark);
-    line.classList.toggle("judged", judged.includes(value));
-    const name = element("span");
-    name.append(element("b", value));
-    if (each.name === SET && names.includes(value)) name.append(element("span", `${names.indexOf(value) + 1}.`, "rank"));
-    line.append(element("kbd", HOTKEYS[place] ?? " "), name, element("small", meaning));
-    line.addEventListener("click", (event) => {
-      event.stopPropagation();
-      choose(place);
-    });
+    const title = element("span");
+    title.append(element("b", value));
+    if (name === SET && names.includes(value)) title.append(element("span", `${names.indexOf(value) + 1}.`, "rank"));
+    if (judged.includes(value)) title.append(element("span", "judge", "judged"));
+    line.append(element("kbd", HOTKEYS[place] ?? " "), title, element("small", meaning));
+    line.addEventListener("click", () => choose(place));
     list.append(line);
   });
   return list;
