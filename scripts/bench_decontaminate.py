@@ -69,8 +69,8 @@ def recall(items, fillers: list[str], plants: int) -> None:
         for item_id, band in zip(chosen["item_id"], bands, strict=True):
             of_band[band].append(item_id in found)
         shares = "".join(f"{sum(hit) / len(hit):8.3f}" if hit else f"{'-':>8}" for hit in of_band.values())
-        longer = sum(length >= 5 for length in lengths)
-        print(f"  {kind:<20} {len(found) / plants:.4f}        {len(found) / longer:.4f} {shares}", flush=True)
+        longer = [item_id in found for item_id, length in zip(chosen["item_id"], lengths, strict=True) if length >= 5]
+        print(f"  {kind:<20} {len(found) / plants:.4f}        {sum(longer) / len(longer):.4f} {shares}", flush=True)
 
 
 def flags(items, documents: list[str]) -> None:
