@@ -65,19 +65,24 @@ def _task(row: Mapping[str, Any], taxonomy: Taxonomy) -> dict[str, Any]:
         "record_id": row["record_id"],
         "kind": row["kind"],
         "taxonomy_version": row["taxonomy_version"] or taxonomy.version,
-        "text": row["text"],
+        "text": _storable(row["text"]),
         "label": label,
-        "evidence": row["evidence"] or "",
+        "evidence": _storable(row["evidence"] or ""),
     }
     return {"data": data | {name: row[name] for name in _FROM_LABEL if name != "evidence"}, "predictions": [prediction]}
+
+
+def _storable(text: str) -> str:
+    """Without NUL, which PostgreSQL, Label Studio's database, takes in no JSON: one would stop the whole import."""
+    return text.replace("\x00", "\ufffd")
 
 
 def labelling_config(kind: Kind, taxonomy: Taxonomy) -> str:
     """The labelling form of one side as Label Studio's XML: one choice an axis and grade, definitions as hints."""
     view = ElementTree.Element("View")
-    ElementTree.SubElement(view, "Text", name=_TEXT, value="$text")
+    ElementTree.SubElement(view, "Text", name=_TEXT, value="$text", valueType="text")
     ElementTree.SubElement(view, "Header", value="Evidence that the judge gave")
-    ElementTree.SubElement(view, "Text", name="quote", value="$evidence")
+    ElementTree.SubElement(view, "Text", name="quote", value="$evidence", valueType="text")
     for name in fields_of(kind):
         if name in AXES:
             meanings, question = taxonomy.axes[name].definitions[kind], taxonomy.axes[name].question
