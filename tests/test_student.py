@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -31,9 +33,11 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def student() -> Student:
-    return Student.load(embedded_path())
+@pytest.fixture(scope="module", params=["embedded", "embedded:accurate"])
+def student(request) -> Student:
+    if request.param == "embedded:accurate":
+        pytest.importorskip("onnxruntime", reason="the extra `accurate` is not installed")
+    return Student.load(embedded_path(request.param))
 
 
 @pytest.mark.parametrize("kind", ["item", "document"])
@@ -101,7 +105,8 @@ def test_a_long_text_is_seen_at_its_head_middle_and_tail():
 
 def test_the_fingerprint_follows_the_weights_and_the_meaning_of_the_card(student, tmp_path):
     """Scores are remarks; the vocabulary of a head is not."""
-    folder = shutil.copytree(embedded_path(), tmp_path / "copy")
+    spec = "embedded:accurate" if student.card.get("encoder") else "embedded"
+    folder = shutil.copytree(embedded_path(spec), tmp_path / "copy")
     card = json.loads((folder / "card.json").read_text())
 
     (folder / "card.json").write_text(json.dumps(card | {"scores": {}}))
@@ -168,3 +173,21 @@ def test_a_damaged_student_is_refused_in_one_line(tmp_path, damage):
 def test_the_shipped_student_is_small():
     """It travels in every wheel."""
     assert sum(file.stat().st_size for file in embedded_path().iterdir()) < 15_000_000
+
+
+def test_an_accurate_student_without_its_extra_is_refused_in_one_line():
+    """Where the encoder is not installed, the refusal names what to install."""
+    hide = "import sys; sys.modules['onnxruntime'] = None; from annotator.cli import main; main()"
+    command = [sys.executable, "-c", hide, "label", "-", "-o", "out.parquet", "--kind", "item",
+               "--judge", "embedded:accurate"]  # fmt: skip
+    rows = json.dumps({"id": "1", "prompt": "How many?"}) + "\n"
+    done = subprocess.run(command, input=rows, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "annotator[accurate]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_other_student_is_embedded():
+    """A name that ships nothing is refused with those that do."""
+    with pytest.raises(BadInput, match="embedded:accurate"):
+        embedded_path("embedded:fast")
