@@ -369,3 +369,11 @@ def test_the_command_writes_the_page_and_says_where(run, tmp_path):
     assert result.exit_code == 0
     assert (tmp_path / "page.html").read_text("utf-8") == report(run)
     assert orjson.loads(result.output) == {"out": str(tmp_path / "page.html"), "bytes": len(report(run).encode())}
+
+
+def test_no_artefact_is_overwritten_by_the_page(run):
+    """A slip of the output's name costs nothing."""
+    before = (run / "slices.parquet").read_bytes()
+    result = CliRunner().invoke(application, ["report", str(run), "-o", str(run / "slices.parquet")])
+    assert isinstance(result.exception, BadInput)
+    assert (run / "slices.parquet").read_bytes() == before

@@ -29,9 +29,12 @@ def command(
     Example:
       annotator report demo -o report.html --documents corpus/
     """
+    from annotator.errors import BadInput
     from annotator.report import report
     from annotator.tables import write_probe, write_text
 
+    if Path(out).suffix.lower() not in (".html", ".htm"):  # an artefact must not be overwritten by a slip
+        raise BadInput("the page is an HTML file", where=f"--out {out}", remedy="Write -o report.html, say.")
     write_probe(Path(out).parent)
     page = report(folder, documents=documents, columns=columns)
     write_text(Path(out), page)
