@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from typing import get_type_hints
 
 import polars as pl
@@ -234,3 +237,17 @@ def test_a_line_that_is_no_result_is_named(tmp_path):
     file, out = tmp_path / "r.jsonl", tmp_path / "l.parquet"
     with pytest.raises(BadInput, match=r"r\.jsonl:1: this line is no batch result"):
         from_file([file], [items], out=out, judge=judge, cache_dir=tmp_path / "cache")
+
+
+def test_no_input_is_overwritten_by_requests(tmp_path):
+    """A slip of --to-file costs nothing."""
+    items = tmp_path / "items.jsonl"
+    items.write_text(json.dumps({"id": "1", "prompt": "How many?"}) + "\n")
+    before = items.read_bytes()
+    options = f"--kind item --judge openai:m --base-url http://127.0.0.1:9/v1 --cache-dir {tmp_path / 'cache'}".split()
+    command = [sys.executable, "-m", "annotator", "batch", "submit", str(items), *options, "--to-file", str(items)]
+    environment = os.environ | {"OPENAI_API_KEY": "test"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert "is one of the inputs" in done.stderr
+    assert items.read_bytes() == before

@@ -214,3 +214,11 @@ def test_threads_of_two_caches_share_a_folder(tmp_path):
     for thread in threads:
         thread.join()
     assert cache_stats(tmp_path)["answers"] == 300
+
+
+def test_an_exported_cache_that_is_cut_short_is_refused(tmp_path):
+    """Part of a compressed file must not look like an export without news."""
+    path = tmp_path / "answers.jsonl.zst"
+    path.write_bytes(zstandard.compress(b"x" * 100_000)[:-4])
+    with pytest.raises(BadInput, match="cut short"):
+        import_cache(tmp_path / "cache", path)

@@ -110,7 +110,7 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "annotator"
-        _fail(2, f"{error.format_message()} See {command} --help.", command=command)
+        _fail(2, f"{' '.join(error.format_message().split())} See {command} --help.", command=command)
     except click.ClickException as error:
         _fail(2, error.format_message())
     except AnnotatorError as error:

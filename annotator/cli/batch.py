@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import F, ProgressLine, column_option, emit, output_options, print_table
+from annotator.cli.common import F, ProgressLine, column_option, emit, keep_inputs, output_options, print_table
 from annotator.cli.judging import chosen_judge, judge_options
 from annotator.cli.label import progress_note, show_labelling
 from annotator.errors import BadInput
@@ -58,6 +58,7 @@ def submit_(
     judge = _chat_judge(options)
     cutting = {"columns": columns} | {name: options[name] for name in ("max_input_tokens", "chunks", "cache_dir")}
     if to_file:
+        keep_inputs(to_file, *inputs)
         count = batch.to_file(inputs, to_file, judge=judge, **cutting)
         emit({"requests": count, "file": to_file}, as_json=as_json, quiet=quiet,
              show=lambda: click.echo(f"{count:,} requests -> {to_file}"))  # fmt: skip
@@ -91,6 +92,7 @@ def collect_(
     """Read the answers into the cache and write the labels. Rows without an answer are failed rows with the reason."""
     from annotator import batch
 
+    keep_inputs(out, *inputs)
     line = ProgressLine("labelling", quiet=quiet)
     settings = {
         "out": Path(out),

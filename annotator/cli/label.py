@@ -66,6 +66,7 @@ def command(
     limits = {name: options[name] for name in ("concurrency", "rpm", "tpm", "timeout_s")}
     judge = chosen_judge(options, **limits)
     cutting = {"columns": columns, "max_input_tokens": options["max_input_tokens"], "chunks": options["chunks"]}
+    _refuse_limits_of_students(judge, options)
     with stdin_as_file(inputs) as paths:
         if dry_run:
             from annotator.label import estimate
@@ -77,6 +78,16 @@ def command(
         summary = _label(paths, judge, out, options, cutting, quiet=quiet)
     emit(summary.as_dict(), as_json=as_json, quiet=quiet, show=lambda: show_labelling(summary))
     return 1 if summary.failed else 0
+
+
+def _refuse_limits_of_students(judge: Any, options: dict[str, Any]) -> None:
+    from annotator.errors import BadInput
+    from annotator.judges import StudentJudge
+
+    given = [name for name in ("max_cost", "max_tokens", "max_records") if options[name] is not None]
+    if given and isinstance(judge, StudentJudge):
+        what = "a student costs nothing and labels all that it is given"
+        raise BadInput(what, where=f"--{given[0].replace('_', '-')}", remedy="Leave the limit out.")
 
 
 def _label(paths: list[str], judge: Any, out: str, options: dict[str, Any], cutting: Any, *, quiet: bool) -> Any:

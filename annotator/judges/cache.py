@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import itertools
+import logging
 import os
 import sqlite3
 import time
@@ -27,8 +27,10 @@ from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
 
 from annotator.errors import BadInput
 from annotator.judges.claims import Claims
+from annotator.readers.compressed import chunks
 from annotator.tables import write_whole
 
+_LOG = logging.getLogger(__name__)
 _FOLDER = "answers"
 _SETTINGS = {
     "size_limit": 2**60,
@@ -165,7 +167,10 @@ class AnswerCache:
         while (kept := self.folder / f"{_FOLDER}.damaged-{number}").exists():
             number += 1
         self._path.rename(kept)
-        self.notes.append(f"The answer cache was damaged ({fault}). It was set aside as {kept}, and a new one begun.")
+        fault = " ".join(fault.split())
+        note = f"The answer cache was damaged ({fault}). It was set aside as {kept}, and a new one begun."
+        self.notes.append(note)
+        _LOG.warning(note)  # now, not at the end of a run that pays for its answers again
 
     def _rescue(self, error: sqlite3.DatabaseError) -> None:
         """Set a database aside that proved damaged while in use; anything else is raised again."""
@@ -313,25 +318,32 @@ def import_cache(cache_dir: str | Path, path: str | Path) -> int:
     """Add the answers of an exported file; how many were not there before. Existing answers are kept as they are.
 
     Raises:
-        BadInput: a line is not an exported answer, or was damaged; nothing after it is added.
+        BadInput: the file cannot be read or is cut short, or a line is not an exported answer or was damaged; what
+            stands before it is added.
     """
     source = Path(path)
     cache = AnswerCache(cache_dir)
     added = number = 0
     try:
-        with source.open("rb") as opened, zstandard.ZstdDecompressor().stream_reader(opened) as unpacked:
-            lines = io.BufferedReader(unpacked, 1 << 20)  # type: ignore[type-var]
-            while group := list(itertools.islice(lines, _IMPORTED_AT_ONCE)):
-                rows = []
-                for line in group:
-                    number += 1
-                    rows.append(_imported(line, f"{source}:{number}"))
-                added += cache.add_many(rows)
-    except (OSError, zstandard.ZstdError) as error:
-        raise BadInput(f"cannot be read ({error})", where=str(source), remedy="Give a file of cache export.") from None
+        lines = _lines(source)
+        while group := list(itertools.islice(lines, _IMPORTED_AT_ONCE)):
+            rows = []
+            for line in group:
+                number += 1
+                rows.append(_imported(line, f"{source}:{number}"))
+            added += cache.add_many(rows)
     finally:
         cache.close()
     return added
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    kept = b""
+    for piece in chunks(path):
+        *whole, kept = (kept + piece).split(b"\n")
+        yield from whole
+    if kept:
+        yield kept
 
 
 def _imported(line: bytes, where: str) -> tuple[str, bytes, str]:

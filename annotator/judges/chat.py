@@ -19,7 +19,7 @@ from annotator.judges.answers import AnswerForm, InvalidAnswer
 from annotator.judges.completion import count_tokens, read_label
 from annotator.judges.confidence import confidence_of
 from annotator.judges.endpoint import Endpoint
-from annotator.judges.faults import Fault, status_fault
+from annotator.judges.faults import Fault, status_fault, with_remedy
 from annotator.judges.flow import Gate
 from annotator.judges.manner import Learner, Memory
 from annotator.judges.retrying import TryAgain, try_again
@@ -215,7 +215,9 @@ class ChatJudge:
         hopeless = fault.reason in ("forbidden", "not_found") and not self._answered
         if fault.action == "run" or hopeless:
             where = f"{self.name} at {self.endpoint.base_url}"
-            raise ServiceFailure(f"{where}: {fault.reason} ({fault.http_status}): {fault.detail}")
+            raise ServiceFailure(
+                with_remedy(f"{where}: {fault.reason} ({fault.http_status}): {fault.detail}", fault.reason)
+            )
         raise Unanswered(fault.reason, fault.detail, http_status=fault.http_status, usage=usage)
 
     async def close(self) -> None:

@@ -110,6 +110,9 @@ class Endpoint:
             return Fault("retry", "timeout", f"no connection within {self._connect_s:g} s")
         if isinstance(error, TimeoutError):
             return Fault("retry", "timeout", f"no answer within {self._timeout_s:g} s")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            why = error.os_error.strerror or type(error.os_error).__name__
+            return Fault("retry", "connection", self.redact(f"no server answers at {self._url.origin()} ({why})"))
         return Fault("retry", "connection", self.redact(f"{type(error).__name__}: {error}"))
 
     async def close(self) -> None:

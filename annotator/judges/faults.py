@@ -42,6 +42,23 @@ REASONS = {
 _TOO_LONG = re.compile(
     r"context[ _](?:length|size|window)|maximum (?:context|model length)|too many tokens|prompt is too long", re.I
 )
+_REMEDIES = {
+    "connection": "Is it running? Check --base-url.",
+    "timeout": "Is it overloaded? Try fewer at once, or a longer --timeout.",
+    "unauthorized": "Check OPENAI_API_KEY.",
+    "forbidden": "Check what the key may use.",
+    "not_found": "Check the model's name and --base-url.",
+    "rejected": "Check the model's name and the options that it takes.",
+    "quota": "Raise the account's limit; the same command goes on from there.",
+}
+
+
+def with_remedy(said: str, reason: str) -> str:
+    """A message on an endpoint that cannot be used, and what to do about it."""
+    remedy = _REMEDIES.get(reason)
+    return f"{said.rstrip('.')}. {remedy}" if remedy else said
+
+
 _QUOTA = re.compile(r"insufficient_quota|billing_hard_limit|exceeded your current quota|credit balance", re.I)
 _FILTER = re.compile(r"content_filter|content_policy|responsible ai", re.I)
 _KEY = re.compile(r"\b(?:(?:sk|pk|rk|gsk|xai)[-_]|AIza|Bearer )[\w\-*.]{8,}")

@@ -19,6 +19,7 @@ from annotator.budget import Budget, Price
 from annotator.errors import ServiceFailure, StoppedEarly
 from annotator.judges import Judge, Reply, Request, Unanswered, Usage
 from annotator.judges.cache import Answer, AnswerCache
+from annotator.judges.faults import with_remedy
 from annotator.labelling.chunking import record_outcome
 from annotator.labelling.rows import Failure, Labelled, Window
 from annotator.labelling.spending import Spending
@@ -242,7 +243,8 @@ class Asking:
 
     def _service_failure(self, failure: Unanswered) -> ServiceFailure:
         status = f" ({failure.http_status})" if failure.http_status else ""
-        return ServiceFailure(f"{self._judge.name} cannot be used: {failure.reason}{status}: {failure.detail}")
+        said = f"{self._judge.name} cannot be used: {failure.reason}{status}: {failure.detail}"
+        return ServiceFailure(with_remedy(said, failure.reason))
 
     async def _commit_in_groups(self) -> None:
         while True:
