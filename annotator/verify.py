@@ -63,10 +63,15 @@ def verify(
     "not_confirmed": a gain of `min_effect`, on its own or over a control, is ruled out. Else "inconclusive".
 
     Raises:
-        BadInput: ids match nothing, no target slice, several runs before, an arm without a score.
+        BadInput: ids match nothing, no target slice, several runs before, an arm without a score, or a margin outside
+            0..1.
     """
+    if not 0.0 <= margin <= 1.0:
+        raise BadInput(f"{margin} is not a rate", where="margin", remedy="Give a number from 0 to 1, such as 0.02.")
     frames, unscored = read_frames({"before": before, "after": after, **(controls or {})})
     trial = build_trial(items, frames, metric=metric, alpha=alpha)
+    if labels.height and not labels["record_id"].is_in(trial.item_ids).any():
+        raise BadInput("no record_id matches an item", where="labels", remedy="Give the labels of these items.")
     targets = members(slices, labels)
     target = trial.mask([item_id for ids in targets.values() for item_id in ids])
     if not target.any():

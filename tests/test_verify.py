@@ -226,6 +226,21 @@ def test_ids_that_match_nothing_are_refused():
         judged(trial(seed=1).with_columns(item_id=pl.lit("x")))
 
 
+def test_labels_of_other_items_are_refused():
+    """Without labels there are no other slices to look at, and the answer would be about something else."""
+    items, labels, slices = benchmark()
+    foreign = labels.with_columns(record_id=pl.format("other-{}", "record_id"))
+    with pytest.raises(BadInput, match="labels: no record_id matches an item"):
+        verify(items, foreign, trial(seed=100, name="before"), trial(seed=1), slices, permutations=9)
+
+
+@pytest.mark.parametrize("margin", [float("nan"), -0.1, 3.0])
+def test_a_margin_that_is_no_rate_is_refused(margin):
+    """NaN would call every loss none."""
+    with pytest.raises(BadInput, match="is not a rate"):
+        judged(trial(seed=1), margin=margin)
+
+
 def test_a_disjoint_benchmark_is_reported_beside():
     """Transfer is its own line."""
     items = benchmark(100)[0]

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, column_option, columns_of, emit, keep_inputs, output_options, print_table
+from annotator.cli.common import (
+    ProgressLine,
+    column_option,
+    columns_of,
+    emit,
+    finite,
+    keep_inputs,
+    output_options,
+    print_table,
+)
 from annotator.errors import BadInput
 
 
@@ -32,7 +41,14 @@ def _parse_arms(_context: click.Context, _option: click.Parameter, pairs: Sequen
 @click.option("--controls", "controls", multiple=True, metavar="NAME=INPUT", callback=_parse_arms,
               help="Outputs after another change from the same start: random=r1.jsonl; repeatable.")  # fmt: skip
 @click.option("--metric", default="mean", show_default=True, help="mean, or pass@K.")
-@click.option("--margin", default=0.02, show_default=True, help="A loss elsewhere up to this rate is no loss.")
+@click.option(
+    "--margin",
+    default=0.02,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    callback=finite,
+    help="A loss elsewhere up to this rate is no loss.",
+)
 @click.option("--disjoint-items", multiple=True, metavar="INPUT", help="Another benchmark of the same skills.")
 @click.option("--disjoint-before", multiple=True, metavar="INPUT", help="Outputs on it before the change.")
 @click.option("--disjoint-after", multiple=True, metavar="INPUT", help="Outputs on it after the change.")
