@@ -29,10 +29,10 @@ HITS = {
     "start": pl.Int64,
     "end": pl.Int64,
 }
-STATEMENT = "n-gram-clean: shares no long run of words with the items given; paraphrases are not looked for"
+STATEMENT = "n-gram-clean: no long run of words in common with the items given; paraphrases are not looked for"
 STATEMENT_AFTER_BOTH = (
-    "n-gram-clean: shares no long run of words with the items given; and no passage comes near a question by sentence "
-    "embedding, which finds most paraphrases, not all"
+    "n-gram-clean: no long run of words in common with the items given; and no passage comes near a question by "
+    "sentence embedding, which finds most paraphrases, not all"
 )
 _BATCH_CHARS = 1 << 20
 _SPAN_CHARS = 200
