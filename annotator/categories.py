@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from annotator.errors import BadInput, did_you_mean
 from annotator.matching.profiles import Category, category_sizes, profile_sizes, profiles, summed
 from annotator.rule_table import Rules
 
@@ -29,7 +30,11 @@ def categories(
         category_id, documents, tokens? (null where some are unknown), mean_quality?, exercised_share (substantial or
         central), supply_gap? (the largest of the slices that match, null without one), slices (how many match).
         A document stands in the category of each of its operations; guarded ones are left out.
+
+    Raises:
+        BadInput: neither table has a column of `by`, or as `profiles`.
     """
+    _check_columns(by, document_labels, documents, rules)
     found = profiles(document_labels, rules=rules, documents=documents, by=by)
     counts, tokens = category_sizes(found)
     qualities = (
@@ -70,6 +75,22 @@ def categories(
     return table.with_columns(pl.col("slices").fill_null(0)).sort(
         ["documents", "category_id"], descending=[True, False]
     )
+
+
+def _check_columns(
+    by: tuple[str, ...],
+    labels: pl.DataFrame | pl.LazyFrame | None,
+    documents: pl.DataFrame | pl.LazyFrame | None,
+    rules: Rules,
+) -> None:
+    tables = [table for table in (labels, documents) if table is not None]
+    present = [name for table in tables for name in table.lazy().collect_schema().names()]
+    for name in by:
+        if name not in present and name not in rules.columns:
+            what = f"no column {name!r} in the documents or their labels"
+            near = did_you_mean(name, present)
+            remedy = near if documents is not None else f"Give --documents, if it is a column of theirs. {near}"
+            raise BadInput(what, where="--by", remedy=remedy)
 
 
 def _without(category: Category, by: tuple[str, ...]) -> Category:

@@ -73,3 +73,13 @@ def did_you_mean(word: str, allowed: Collection[str]) -> str:
     listed = sorted(allowed)
     shown = ", ".join(listed[:12]) + (f", ... ({len(listed)} in all)" if len(listed) > 12 else "")
     return f"It allows: {shown}."
+
+
+def some_of(names: Collection[str], most: int = 6) -> str:
+    """The first names in order, and how many more there are, for a message.
+
+    >>> some_of(["web", "books", "code"], most=2)
+    'books, code and 1 more'
+    """
+    shown = sorted(names)
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")

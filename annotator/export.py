@@ -21,6 +21,7 @@ from annotator.tables import write_json, write_table, write_text
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 Documents = Sequence[str | Path] | pl.DataFrame | None
+_PLACEHOLDERS = ("{source}", "{group}")
 _TEXTS = {"doc_id": pl.String, "text": pl.String}
 MAX_BLENDS = 32767  # Megatron-LM counts blended data sets in 16 bits
 
@@ -96,6 +97,10 @@ def _write_megatron(upsample: pl.DataFrame, path: Path, *, prefix: str = "{sourc
         prefix: where the tokenised data of a source lies, "/data/{source}_text_document", or that of a group,
             "/data/{group}_text_document".
     """
+    for placeholder in re.findall(r"\{[^{}]*\}", prefix):
+        if placeholder not in _PLACEHOLDERS:
+            remedy = f"Write {' or '.join(_PLACEHOLDERS)}, e.g. /data/{{source}}_text_document."
+            raise BadInput(f"{placeholder} stands for nothing", where="--prefix", remedy=remedy)
     by_group = "{group}" in prefix
     shares = _group_shares(groups_of(upsample)) if by_group else token_shares(upsample)
     if len(shares) > MAX_BLENDS:
@@ -104,11 +109,12 @@ def _write_megatron(upsample: pl.DataFrame, path: Path, *, prefix: str = "{sourc
     for name, share in shares.items():
         full = prefix.replace("{group}", name).replace("{source}", _file_name(name))
         if shlex.split(full) != [full] or _is_number(full):
-            remedy = "Give --prefix without white space, e.g. data/{source}_text_document."
-            raise BadInput(f"{full!r} cannot be a Megatron-LM prefix", where=str(path), remedy=remedy)
+            remedy = "Give one without white space that is no number, e.g. data/{source}_text_document."
+            raise BadInput(f"{full!r} cannot be a Megatron-LM prefix", where="--prefix", remedy=remedy)
         words += [f"{max(share, 1e-8):.8f}", full]
     if len(set(words[1::2])) < len(shares):
-        raise BadInput(f"{prefix!r} names two sources alike", where=str(path), remedy="Put {source} into --prefix.")
+        remedy = "Put {source} into it, e.g. /data/{source}_text_document."
+        raise BadInput(f"{prefix!r} names two sources alike", where="--prefix", remedy=remedy)
     write_text(path, " ".join(words) + "\n")
     return {"files": [str(path)], "shares": shares}
 

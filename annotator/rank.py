@@ -78,7 +78,7 @@ def rank(
         progress: called with texts read, for decontamination and near duplicates.
 
     Raises:
-        BadInput: a limit out of range, or labels that belong to none of the documents.
+        BadInput: a limit out of range, languages that no document has, or labels that belong to none of the documents.
     """
     limits = Limits(budget_tokens, max_repeats, max_source_share, max_host_share, replay_share, languages)
     if isinstance(documents, pl.DataFrame | pl.LazyFrame):
@@ -86,6 +86,7 @@ def rank(
     else:
         scan = scan_documents(documents, columns=columns, rules=rules, count_tokens=count_tokens)
     found = _profiled(scan, document_labels, rules, locate)
+    unseen = limits.unseen_languages(found.documents["lang"])
     result = Gains(matches, found, rules)
     verdicts = judge(found, result, rules, limits.languages)
     screen = Screen(documents, columns, items=items, slices=slices, near_duplicates=near_duplicates, progress=progress)
@@ -95,6 +96,8 @@ def rank(
     dropped = dropped_table(found.documents, verdicts, choice)
     homes = verdicts.home[rows]
     summary = summary_of(chosen, dropped, found, result, homes, choice, limits, screen.summary())
+    if unseen:
+        summary["note"] = f"{summary['note']} No document is in {' or '.join(unseen)}.".strip()
     summary["inputs"] = {"matches": table_fingerprint(matches), "corpus": corpus_fingerprint(found)}
     for name, table in (("items", items), ("slices", slices)):
         if table is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from command_line import annotator, refused
 
 from annotator.budget import Budget
 from annotator.cli.label import command as label_command
@@ -27,25 +27,10 @@ ITEMS = [{"id": f"q{n}", "question": f"What is {n} times {n + 1}?", "answer": st
 SAMPLES = [{"item_id": f"q{n}", "run": "a", "response": str(n), "score": n % 2} for n in range(4)]
 
 
-def annotator(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
-    """Runs the real command in a folder of its own."""
-    command = [sys.executable, "-m", "annotator", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
-
-
 def jsonl(path: Path, rows: list[dict]) -> Path:
     """Writes rows as JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
-
-
-def refused(done: subprocess.CompletedProcess, *said: str) -> None:
-    """Exit 2, nothing on stdout, one line on stderr that holds all the words."""
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    for words in said:
-        assert words in done.stderr
 
 
 def label(folder: Path, *inputs: str | Path, out: str | Path = "labels.parquet") -> subprocess.CompletedProcess:

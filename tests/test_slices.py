@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from command_line import annotator, refused
 
 from annotator.cli import application
 from annotator.errors import BadInput
@@ -425,3 +426,20 @@ def test_a_file_that_is_no_agreement_is_refused(tmp_path):
 
     assert isinstance(shown.exception, BadInput)
     assert "annotator agree" in str(shown.exception)
+
+
+def test_a_column_of_many_values_is_shown_in_part_and_said_to_separate_the_items(tmp_path):
+    """Twenty lines and the file with all of them; a list without a name is refused."""
+    items, labels, outputs = benchmark(200)
+    said = outputs["candidate"].with_columns(response=pl.format("Item {} is\nunlike any other", "item_id"))
+    paths = written(tmp_path, items=items.with_columns(input=pl.lit("text")), labels=whole(labels), run=said)
+    command = ["slices", "--items", paths["items"], "--labels", paths["labels"], "--samples", paths["run"]]
+
+    shown = annotator(*command, "--by", "response,level", "-o", "out.parquet", cwd=tmp_path)
+
+    assert shown.returncode == 0, shown.stderr
+    assert len([line for line in shown.stdout.splitlines() if line.startswith("Item ")]) == 20
+    assert "and 180 more in out_by_column.parquet" in shown.stdout
+    assert shown.stdout.count("separates nearly every item") == 1
+    assert pl.read_parquet(tmp_path / "out_by_column.parquet").height == 202
+    refused(annotator(*command, "--by", ",", "-o", "none.parquet", cwd=tmp_path), "--by: ',' names nothing")

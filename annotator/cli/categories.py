@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from annotator.cli.common import column_option, emit, output_options, print_table, taxonomy_option
+from annotator.cli.common import column_option, emit, listed, output_options, print_table, taxonomy_option
 from annotator.cli.matching import labels_option, open_corpus, rules_option, tokenizer_option
 
 SHOWN = 25
@@ -42,6 +42,7 @@ def command(
 
     if out:
         check_output(Path(out))
+    further = tuple(listed(by, "--by", "source,lang"))
     corpus = open_corpus(
         labels_path=labels_path, rules_path=rules_path, taxonomy_path=taxonomy_path, columns=columns,
         tables=[matches_path] if matches_path else [], tokenizer_path=tokenizer_path,
@@ -49,9 +50,9 @@ def command(
     table = categories(
         corpus.labels,
         rules=corpus.rules,
-        documents=corpus.scan(documents),
+        documents=corpus.scan(documents, also=further),
         matches=read_table(Path(matches_path), MATCHES, made_by="annotator match") if matches_path else None,
-        by=tuple(name.strip() for name in (by or "").split(",") if name.strip()),
+        by=further,
     )
     if out:
         write_table(table, Path(out), made_from=corpus.made_from())

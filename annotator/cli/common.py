@@ -108,6 +108,18 @@ def columns_of(side: str, columns: dict[str, str]) -> dict[str, str]:
     return {name: theirs for name, theirs in columns.items() if name in known}
 
 
+def listed(text: str | None, option: str, example: str) -> list[str]:
+    """The names of an option that takes several by comma, each once; none where it is not given.
+
+    Raises:
+        BadInput: it is given and names nothing.
+    """
+    names = list(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
+    if text is not None and not names:
+        raise BadInput(f"{text!r} names nothing", where=option, remedy=f"Write {option} {example}, say.")
+    return names
+
+
 def emit(summary: dict[str, Any], *, as_json: bool, quiet: bool, show: Callable[[], None]) -> None:
     """Print the result of a command: JSON for scripts, what `show` prints for people, or nothing."""
     if as_json:

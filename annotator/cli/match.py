@@ -9,6 +9,7 @@ import click
 
 from annotator.cli.common import column_option, emit, keep_inputs, output_options, print_table, taxonomy_option
 from annotator.cli.matching import labels_option, open_corpus, rules_option, tokenizer_option
+from annotator.errors import BadInput
 
 SHOWN_PER_SLICE = 3
 
@@ -57,8 +58,12 @@ def command(
         labels_path=labels_path, rules_path=rules_path, taxonomy_path=taxonomy_path, columns=columns,
         tables=[slices_path], tokenizer_path=tokenizer_path,
     )  # fmt: skip
+    slices = read_table(Path(slices_path), SLICES, made_by="annotator slices")
+    if not slices.height:
+        remedy = "Nothing is wanted of the corpus, unless `annotator slices` finds one with more items or outputs."
+        raise BadInput("holds no failing slice", where=slices_path, remedy=remedy)
     found = match(
-        read_table(Path(slices_path), SLICES, made_by="annotator slices"),
+        slices,
         corpus.labels,
         rules=corpus.rules,
         taxonomy=corpus.taxonomy,
@@ -72,7 +77,6 @@ def command(
 
 
 def _mixtures(before: str, after: str, *, documents: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
-    from annotator.errors import BadInput
     from annotator.matching.dose import read_mixture
     from annotator.tables import read_table
 

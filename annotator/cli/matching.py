@@ -50,13 +50,13 @@ class Corpus:
     columns: dict[str, str]
     count_tokens: Callable[[list[str]], list[int]] | None
 
-    def scan(self, documents: Sequence[str]) -> Any:
-        """The documents as a lazy table; None if there are none."""
+    def scan(self, documents: Sequence[str], *, also: Sequence[str] = ()) -> Any:
+        """The documents as a lazy table, with further columns of theirs; None if there are none."""
         from annotator.matching.corpus import scan_documents
 
         if not documents:
             return None
-        options = {"columns": self.columns, "rules": self.rules, "count_tokens": self.count_tokens}
+        options = {"columns": self.columns, "rules": self.rules, "also": also, "count_tokens": self.count_tokens}
         return scan_documents(documents, **options)
 
     def made_from(self, **more: Any) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from annotator.cli.common import (
     emit,
     finite,
     keep_inputs,
+    listed,
     output_options,
     print_table,
     taxonomy_option,
 )
 from annotator.cli.matching import labels_option, open_corpus, rules_option, tokenizer_option
-from annotator.errors import BadInput
 
 SHOWN = 10
 
@@ -87,7 +87,7 @@ def command(
         "max_source_share": None if max_source_share == 1 else max_source_share,
         "max_host_share": None if max_host_share == 1 else max_host_share,
         "replay_share": replay_share,
-        "languages": _names(languages),
+        "languages": listed(languages, "--languages", "en,de") or None,
     }
     line = ProgressLine("ranking", quiet=quiet)
     ranking = rank(
@@ -112,13 +112,6 @@ def command(
         summary["shards"] = _write_texts(ranking.chosen, documents, Path(materialize), corpus.columns, made_from)
     emit(summary, as_json=as_json, quiet=quiet, show=lambda: _show(ranking, summary))
     return 0
-
-
-def _names(languages: str | None) -> list[str] | None:
-    names = [name.strip() for name in (languages or "").split(",") if name.strip()]
-    if languages is not None and not names:
-        raise BadInput("names no language", where="--languages", remedy="Write --languages en,de, say.")
-    return names or None
 
 
 def _write_texts(

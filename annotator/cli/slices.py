@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from annotator.cli.common import ProgressLine, column_option, columns_of, emit, keep_inputs, output_options, print_table
+from annotator.cli.common import (
+    ProgressLine,
+    column_option,
+    columns_of,
+    emit,
+    keep_inputs,
+    listed,
+    output_options,
+    print_table,
+)
 from annotator.errors import BadInput
+
+SHOWN_VALUES = 20  # of a column
+SHOWN_CHARACTERS = 60  # of a value
 
 
 @click.command("slices")
@@ -58,6 +70,7 @@ def command(
     check_output(Path(out))
     keep_inputs(out, *items, *samples, *reference_samples, *other_samples, labels_path, agreement_path or "")
     _one_question(reference_samples, other_samples, options["threshold"])
+    further = list(dict.fromkeys(name for names in by for name in listed(names, "--by", "language,level")))
     theirs = columns_of("samples", columns)
     reference = (
         one_run(read_samples(reference_samples, columns=theirs), run=reference_run) if reference_samples else None
@@ -70,7 +83,7 @@ def command(
         one_run(read_samples(samples, columns=theirs), run=run_name),
         reference=reference,
         other_runs=_other_runs(other_samples, theirs) if other_samples else None,
-        extra_columns=list(dict.fromkeys(name for names in by for name in names.split(",") if name)),
+        extra_columns=further,
         agreement=_read_agreement(Path(agreement_path)) if agreement_path else None,
         progress=line.update,
         **options,
@@ -83,7 +96,7 @@ def command(
         name, dot, suffix = Path(out).name.partition(".")
         written["out_by_column"] = str(Path(out).with_name(f"{name}_by_column{dot}{suffix}"))
         write_table(found.by_column, Path(written["out_by_column"]), made_from=made_from)
-    emit(found.summary | written, as_json=as_json, quiet=quiet, show=lambda: _show(found, written.values()))
+    emit(found.summary | written, as_json=as_json, quiet=quiet, show=lambda: _show(found, written))
     return 0
 
 
@@ -127,14 +140,33 @@ def _read_agreement(path: Path) -> dict[str, Any]:
     return found
 
 
-def _show(found: Any, written: Iterable[str]) -> None:
+def _show(found: Any, written: dict[str, str]) -> None:
     show_slices(found.table, found.summary)
     if found.by_column.height:
-        columns = ["column", "value", "items", "score", "low", "high", "reference_score", "deficit", "p_adjusted"]
-        click.echo("By the columns named, each value against the rest of its column:")
-        print_table(columns, found.by_column.select(columns).rows())
-    for path in written:
+        _show_by_column(found.by_column, written["out_by_column"])
+    for path in written.values():
         click.echo(f"-> {path}")
+
+
+def _show_by_column(table: Any, path: str) -> None:
+    """Print each column's values, of a long one those with the largest deficits; `path` holds them all."""
+    columns = ["value", "items", "score", "low", "high", "reference_score", "deficit", "p_adjusted"]
+    click.echo("By the columns named, each value against the rest of its column:")
+    for (name,), values in table.group_by(["column"], maintain_order=True):
+        shown = values
+        if values.height > SHOWN_VALUES:
+            shown = values.sort("deficit", "value", descending=[True, False]).head(SHOWN_VALUES)
+        rows = [[_shortened(row[0]), *row[1:]] for row in shown.select(columns).iter_rows()]
+        print_table(columns, rows, title=name)
+        if values.height > shown.height:
+            click.echo(f"and {values.height - shown.height:,} more in {path}")
+        if (values["items"] == 1).mean() > 0.5:
+            click.echo(f"{name} separates nearly every item from the others: choose a column that groups them.")
+
+
+def _shortened(value: str) -> str:
+    line = " ".join(value.split())
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[: SHOWN_CHARACTERS - 3]}..."
 
 
 def show_slices(table: Any, summary: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ Where no column counts tokens they are counted by a tokenizer, if one is given, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +24,7 @@ from annotator.taxonomy import AXES
 
 BYTES_PER_TOKEN = 4  # UTF-8 bytes a token; 4.0-4.6 for English prose and 3-3.5 for code with today's vocabularies
 _TEXTS = ("doc_id", "source", "lang", "url")
+_MADE = ("doc_id", "source", "lang", "host", "tokens", "tokens_estimated", "shard", "row")
 _HOST = r"^(?:[a-z][a-z0-9+.-]*://)?(?:www\.)?([^/:?#]+)"
 Counter = Callable[[list[str]], list[int]]
 
@@ -32,6 +34,7 @@ def scan_documents(
     *,
     columns: Mapping[str, str] = {},
     rules: Rules | None = None,
+    also: Collection[str] = (),
     count_tokens: Counter | None = None,
 ) -> pl.LazyFrame:
     """The documents of some files, folders or globs, without their texts.
@@ -39,6 +42,7 @@ def scan_documents(
     Args:
         columns: canonical name -> the tables' own name.
         rules: adds the corpus's own columns that they name, under the names that they use.
+        also: further columns of the corpus to add, as far as it has them.
         count_tokens: texts -> tokens of each (`load_tokenizer`); replaces the column of tokens.
 
     Returns:
@@ -48,12 +52,12 @@ def scan_documents(
         BadInput: no documents, no column of ids, or neither tokens nor texts.
     """
     check_overrides(columns, DOCUMENTS)
-    shards = find_shards(inputs)
+    own = _Own(rules, also)
     frames = [
-        _scanned(shard, columns, rules)
+        _scanned(shard, columns, own)
         if shard.format == "parquet" and count_tokens is None
-        else _streamed(shard, columns, rules, count_tokens)
-        for shard in shards
+        else _streamed(shard, columns, own, count_tokens)
+        for shard in find_shards(inputs)
     ]
     return pl.concat(frames, how="diagonal_relaxed")
 
@@ -95,7 +99,7 @@ def load_tokenizer(path: str | Path) -> Counter:
     return count
 
 
-def _scanned(shard: Shard, columns: Mapping[str, str], rules: Rules | None) -> pl.LazyFrame:
+def _scanned(shard: Shard, columns: Mapping[str, str], own: _Own) -> pl.LazyFrame:
     schema = parquet_schema(shard)
     inner = [
         f"{name}.{field.name}"
@@ -110,33 +114,42 @@ def _scanned(shard: Shard, columns: Mapping[str, str], rules: Rules | None) -> p
     tokens = theirs["tokens"][0].cast(pl.Int64, strict=False) if "tokens" in theirs else pl.lit(None, dtype=pl.Int64)
     return table.select(
         *(texts.get(name, pl.lit(None, dtype=pl.String)).alias(name) for name in _TEXTS[:3]),
-        _host(schema, rules, texts.get("url")),
+        _host(schema, own.rules, texts.get("url")),
         *_sizes(tokens, theirs["text"][0] if "text" in theirs else None),
         pl.lit(shard.name).alias("shard"),
         pl.col("row").cast(pl.Int64),
-        *_own(table, rules, schema),
+        *own.of(table, schema),
     ).filter(_has_id())  # fmt: skip
 
 
-def _own(table: pl.LazyFrame, rules: Rules | None, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-    """The corpus's own columns that the rules name, as far as this shard has them."""
-    return [
-        own_column(table, name, rules).alias(name)
-        for name in _wanted(rules)
-        if nested_column(schema, name) or nested_column(schema, rules.columns.get(name, name))
-    ]
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """The corpus's own columns that are kept of it: those that rules name, and `also`."""
+
+    rules: Rules | None
+    also: Collection[str]
+
+    @property
+    def names(self) -> list[str]:
+        """As the rules call them."""
+        rules, named = self.rules, set(self.also)
+        if rules is not None:
+            named.update(rules.extra_columns, rules.columns, () if rules.needs_labels else rules.category)
+        return sorted(named.difference(_MADE, ("url", "text"), AXES))
+
+    def of(self, table: pl.LazyFrame, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+        """Those of them that a shard has."""
+        found = []
+        for name in self.names:
+            if self.rules is None:
+                known = nested_column(schema, name)
+                found += [known[0].alias(name)] if known else []
+            elif nested_column(schema, name) or nested_column(schema, self.rules.columns.get(name, name)):
+                found.append(own_column(table, name, self.rules).alias(name))
+        return found
 
 
-def _wanted(rules: Rules | None) -> list[str]:
-    if rules is None:
-        return []
-    named = {*rules.extra_columns, *rules.columns, *(() if rules.needs_labels else rules.category)}
-    return sorted(named.difference(_TEXTS, ("tokens", "text", "host", *AXES)))
-
-
-def _streamed(
-    shard: Shard, columns: Mapping[str, str], rules: Rules | None, count_tokens: Counter | None
-) -> pl.LazyFrame:
+def _streamed(shard: Shard, columns: Mapping[str, str], own: _Own, count_tokens: Counter | None) -> pl.LazyFrame:
     """A shard read batch by batch in Python: text formats, and any format whose tokens are to be counted."""
     batches = list(_batches(shard, columns, count_tokens))
     if not batches:
@@ -144,22 +157,22 @@ def _streamed(
     frame = pl.concat(batches).with_columns(pl.lit(shard.name).alias("shard"))
     if shard.format == "parquet":
         table = pl.scan_parquet(shard.path, glob=False, row_index_name="row")
-        own = table.select(pl.col("row").cast(pl.Int64), *_own(table, rules, parquet_schema(shard)))
-        return frame.lazy().join(own, on="row", how="left", maintain_order="left")
-    return _with_own(frame, shard, rules).lazy()
+        theirs = table.select(pl.col("row").cast(pl.Int64), *own.of(table, parquet_schema(shard)))
+        return frame.lazy().join(theirs, on="row", how="left", maintain_order="left")
+    return _with_own(frame, shard, own).lazy()
 
 
-def _with_own(frame: pl.DataFrame, shard: Shard, rules: Rules | None) -> pl.DataFrame:
-    """Adds the corpus's own columns that the rules name from the rows of a text file, if it has any of them."""
-    if not _wanted(rules):
+def _with_own(frame: pl.DataFrame, shard: Shard, own: _Own) -> pl.DataFrame:
+    """Adds the corpus's own columns that are kept from the rows of a text file, if it has any of them."""
+    if not own.names:
         return frame
     read = [(number, value) for rows in stream_rows(shard) for number, value in zip(rows.numbers, rows.values)]
     table = pl.DataFrame([value for _, value in read], infer_schema_length=None)
-    own = _own(table.lazy(), rules, table.schema)
-    if not own:
+    theirs = own.of(table.lazy(), table.schema)
+    if not theirs:
         return frame
     numbers = pl.Series("row", [number for number, _ in read], dtype=pl.Int64)
-    return frame.join(table.select(own).with_columns(numbers), on="row", how="left", maintain_order="left")
+    return frame.join(table.select(theirs).with_columns(numbers), on="row", how="left", maintain_order="left")
 
 
 def _batches(shard: Shard, columns: Mapping[str, str], count_tokens: Counter | None) -> Iterator[pl.DataFrame]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.errors import BadInput
+from annotator.errors import BadInput, some_of
 from annotator.fingerprint import fingerprint
 from annotator.matching.affinity import pooled
 from annotator.matching.profiles import Profiles
@@ -63,7 +63,11 @@ def dose_response(
     Returns:
         rho, p (one-sided, by permutation; null below 3 slices or if all doses are equal), implicated (p < .05),
         slices [{slice_id, deficit, share_before, share_after, log_ratio}], note.
+
+    Raises:
+        BadInput: the mixtures name no source in common, or none that a document comes from.
     """
+    _check_sources(before, after, found)
     served = _served(matches, found, rules)
     rows = []
     for slice_id, deficit in slices.select("slice_id", "deficit").iter_rows():
@@ -80,6 +84,18 @@ def dose_response(
         less = "fail more where the mixture holds less of what serves them"
         note = f"Slices {less} (rho {rho:.2f}, p {p:.3f})." if p < IMPLICATED else f"No sign that slices {less}."
     return {"rho": rho, "p": p, "implicated": p is not None and p < IMPLICATED, "slices": rows, "note": note}
+
+
+def _check_sources(before: Mapping[str, float], after: Mapping[str, float], found: Profiles) -> None:
+    if not before.keys() & after.keys():
+        what = f"no source is in both mixtures: the first has {some_of(before)}, the second {some_of(after)}"
+        remedy = "Spell sources alike in both; one that was left out or added has the share 0 in the other."
+        raise BadInput(what, where="--mixtures", remedy=remedy)
+    known = found.documents["source"].drop_nulls().unique().cast(pl.String).to_list()
+    if not set(known) & {*before, *after}:
+        theirs = f"they have {some_of(known)}" if known else "they name no source (--column source=YOURS)"
+        what = f"no document comes from a source of the mixtures, {some_of({**before, **after})}: {theirs}"
+        raise BadInput(what, where="--mixtures", remedy="Spell sources in the mixtures as in the documents.")
 
 
 def _served(matches: pl.DataFrame, found: Profiles, rules: Rules) -> dict[str, dict[str, float]]:

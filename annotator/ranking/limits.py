@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from annotator.errors import BadInput
+from annotator.errors import BadInput, some_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,24 @@ class Limits:
         if not 0 <= self.replay_share < 1:
             remedy = "It is 0 or more, and less than 1."
             raise BadInput(f"a replay share of {self.replay_share}", where="--replay-share", remedy=remedy)
+
+    def unseen_languages(self, present: pl.Series) -> list[str]:
+        """Languages asked for that no document has.
+
+        Raises:
+            BadInput: all of them are.
+        """
+        if not self.languages:
+            return []
+        there = present.drop_nulls().unique().cast(pl.String).to_list()
+        unseen = [language for language in dict.fromkeys(self.languages) if language not in there]
+        if len(unseen) < len(self.languages):
+            return unseen
+        if not there:
+            remedy = "Name the column with --column lang=YOURS, or leave the languages out."
+            raise BadInput("no document says its language", where="--languages", remedy=remedy)
+        what = f"no document is in {' or '.join(unseen)}: they have {some_of(there, most=12)}"
+        raise BadInput(what, where="--languages", remedy="Name languages as the documents do.")
 
     @property
     def targeted_tokens(self) -> int:
