@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import polars as pl
 
 from annotator.decontaminate import text_batches
 from annotator.errors import BadInput, did_you_mean
+from annotator.exporting.place import digests_of, in_place_of, manifest_of
 from annotator.fingerprint import fingerprint, unordered
 from annotator.tables import write_json, write_table, write_text
 
@@ -33,46 +32,59 @@ def export(
 
     Args:
         upsample: UPSAMPLE rows.
-        path: a file for jsonl and megatron, a folder for the others. Each file is written whole or not at all, and
-            none before all texts were found.
+        path: a file for jsonl and megatron; a folder for the others, which is empty or holds an earlier export alone.
+            That one is replaced when the new one is whole.
         format: one of FORMATS.
-        made_from: fingerprints and versions for the manifest, which is written beside the file.
+        made_from: fingerprints and versions for the manifest, which is written beside the file or folder.
         options: those of the format. megatron: prefix, where the tokenised data of a source lies. olmo-core, streaming,
-            hf: documents (files, folders, globs or a frame), to write the chosen texts as well.
+            hf: documents (files, folders, globs or a frame), whose texts the mixture holds, and columns (canonical name
+            -> the documents' own).
 
     Returns:
         format, files, rows, tokens (with repeats), shares (of tokens, by group or source), manifest; JSON-ready. The
         manifest holds the same, `sha256` of each file, `upsample_fingerprint` and `made_from`.
 
     Raises:
-        BadInput: an unknown format, an empty list, or a list that the trainer would misread.
+        BadInput: an unknown format, an empty list, a list that the trainer would misread, a folder with other files in
+            it, or a mixture without its texts.
     """
     if format not in _WRITERS:
         raise BadInput(f"{format!r} is not an export format", where="--format", remedy=did_you_mean(format, FORMATS))
     if not upsample.height:
         raise BadInput("there is nothing to export", where="upsample", remedy="Rank with a larger budget first.")
     path = Path(path)
-    written = _WRITERS[format](upsample, path, **options)
-    total = int((upsample["tokens"] * upsample["repeats"]).sum())
-    summary = {"format": format, "rows": upsample.height, "tokens": total, **written}
-    manifest = manifest_of(path)
+    if format in FILES:
+        return _traced(upsample, path, path, format, made_from or {}, options)
+    with in_place_of(path) as partial:
+        return _traced(upsample, partial, path, format, made_from or {}, options)
+
+
+def _traced(
+    upsample: pl.DataFrame,
+    place: Path,
+    path: Path,
+    format: str,
+    made_from: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write one format to `place`, and its manifest beside it, both of which will lie at `path`."""
+    written = _WRITERS[format](upsample, place, **options)
+
+    def final(name: str) -> str:
+        return str(path / Path(name).relative_to(place))
+
+    summary = {
+        "format": format,
+        "rows": upsample.height,
+        "tokens": int((upsample["tokens"] * upsample["repeats"]).sum()),
+        **written,
+        "files": [final(name) for name in written["files"]],
+    }
     rows = unordered(fingerprint(row) for row in upsample.drop("shard", "row").iter_rows())
-    traced = {"sha256": _digests(written["files"]), "upsample_fingerprint": rows, "made_from": dict(made_from or {})}
-    write_json(manifest, summary | traced)
-    return {**summary, "manifest": str(manifest)}
-
-
-def manifest_of(path: Path) -> Path:
-    """Where the manifest of an export to `path` is written: beside it."""
-    return path.with_name(f"{path.name}.manifest.json")
-
-
-def _digests(files: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each file; of a folder, those of the files in it."""
-    paths = [
-        inner for name in files for inner in ([Path(name)] if Path(name).is_file() else sorted(Path(name).rglob("*")))
-    ]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+    digests = {final(name): digest for name, digest in digests_of(place).items()}
+    traced = {"sha256": digests, "upsample_fingerprint": rows, "made_from": dict(made_from)}
+    write_json(manifest_of(place), summary | traced)
+    return {**summary, "manifest": str(manifest_of(path))}
 
 
 def _write_jsonl(upsample: pl.DataFrame, path: Path) -> dict[str, Any]:
@@ -174,7 +186,9 @@ def groups_of(upsample: pl.DataFrame) -> list[Group]:
     return groups
 
 
-def _write_olmo_core(upsample: pl.DataFrame, path: Path, *, documents: Documents = None) -> dict[str, Any]:
+def _write_olmo_core(
+    upsample: pl.DataFrame, path: Path, *, documents: Documents = None, columns: Mapping[str, str] = {}
+) -> dict[str, Any]:
     """`mixture.yaml` for OLMo-core's source mixture, and data/GROUP.jsonl to tokenise into data/GROUP/*.npy.
 
     OLMo-core checks that ratios sum to 1 (to five digits) and that ratio x requested tokens is no more than population
@@ -182,7 +196,7 @@ def _write_olmo_core(upsample: pl.DataFrame, path: Path, *, documents: Documents
     are counted by its own tokeniser: where tokens of the list are estimates, it may ask for fewer of them.
     """
     groups = groups_of(upsample)
-    texts = _texts(groups, documents)
+    texts = _texts(groups, documents, columns)
     total = sum(group.tokens for group in groups)
     ratios = [group.tokens * 10**12 // total / 10**12 for group in groups]
     lines = [f"requested_tokens: {total}", "sources:"]
@@ -199,25 +213,26 @@ def _write_olmo_core(upsample: pl.DataFrame, path: Path, *, documents: Documents
     return {"files": files, "shares": {group.name: ratio for group, ratio in zip(groups, ratios, strict=True)}}
 
 
-def _write_streaming(upsample: pl.DataFrame, path: Path, *, documents: Documents = None) -> dict[str, Any]:
-    """`streams.json`: one MosaicML Stream a group with `repeat`, and with documents the MDS shards themselves.
+def _write_streaming(
+    upsample: pl.DataFrame, path: Path, *, documents: Documents = None, columns: Mapping[str, str] = {}
+) -> dict[str, Any]:
+    """`streams.json`: one MosaicML Stream a group with `repeat`, and the MDS shards themselves.
 
     StreamingDataset counts samples, and takes `proportion` for all streams or for none. `repeat` says exactly how often
     each document of a group is read, so the token shares of an epoch are those of the plan whatever the lengths.
     """
     groups = groups_of(upsample)
-    texts = _texts(groups, documents)
-    if texts is not None:
-        _check_mds()
+    texts = _texts(groups, documents, columns)
+    _check_mds()
     streams = {group.name: {"local": group.name, "repeat": group.repeats} for group in groups}
     write_json(path / "streams.json", {"streams": streams, "epoch_size": None})
-    files = [str(path / "streams.json"), *_write_groups(groups, path, None)]
-    if texts is not None:
-        files += _write_mds(groups, path, texts)
+    files = [str(path / "streams.json"), *_write_groups(groups, path, None), *_write_mds(groups, path, texts)]
     return {"files": files, "shares": _group_shares(groups)}
 
 
-def _write_hf(upsample: pl.DataFrame, path: Path, *, documents: Documents = None) -> dict[str, Any]:
+def _write_hf(
+    upsample: pl.DataFrame, path: Path, *, documents: Documents = None, columns: Mapping[str, str] = {}
+) -> dict[str, Any]:
     """`interleave.json` for Hugging Face `interleave_datasets`, and data/GROUP.jsonl to load.
 
     interleave_datasets draws examples, not tokens, so the probability of a group is its share of the examples read. Its
@@ -225,7 +240,7 @@ def _write_hf(upsample: pl.DataFrame, path: Path, *, documents: Documents = None
     replacement, and with each group repeated first (`Dataset.repeat`), every document is read as often as planned.
     """
     groups = groups_of(upsample)
-    texts = _texts(groups, documents)
+    texts = _texts(groups, documents, columns)
     reads = sum(group.rows.height * group.repeats for group in groups)
     entries = [
         {
@@ -249,7 +264,7 @@ def _group_shares(groups: list[Group]) -> dict[str, float]:
 
 
 def _write_groups(groups: list[Group], path: Path, texts: pl.DataFrame | None) -> list[str]:
-    """data/GROUP.jsonl: doc_id and reasons of each document, and its text where texts are given."""
+    """data/GROUP.jsonl: doc_id and reasons of each document, and its text unless that is written elsewhere."""
     columns = ["doc_id", "source", "tokens", "repeats", "score", "category_id", "slice_ids", "rule_ids"]
     files = []
     for group in groups:
@@ -262,40 +277,44 @@ def _write_groups(groups: list[Group], path: Path, texts: pl.DataFrame | None) -
     return files
 
 
-def _texts(groups: list[Group], documents: Documents) -> pl.DataFrame | None:
-    """doc_id and text of all listed documents; None without documents."""
+def _texts(groups: list[Group], documents: Documents, columns: Mapping[str, str]) -> pl.DataFrame:
+    """doc_id and text of all listed documents."""
     if documents is None:
-        return None
+        remedy = "Give the documents that were ranked, or write the list alone with --format jsonl."
+        raise BadInput("are missing: a mixture in this format holds the texts", where="--documents", remedy=remedy)
     wanted = [doc_id for group in groups for doc_id in group.rows["doc_id"]]
-    texts = pl.concat(list(text_batches(documents, only=wanted)) or [pl.DataFrame(schema=_TEXTS)])
+    batches = list(text_batches(documents, only=wanted, columns=columns))
+    texts = pl.concat(batches or [pl.DataFrame(schema=_TEXTS)])
     if texts.height < len(wanted):
         lost = sorted(set(wanted) - set(texts["doc_id"]))[0]
         raise BadInput(f"no document {lost!r}", where="--documents", remedy="Give the documents that were ranked.")
     return texts
 
 
+def check_format(format: str) -> None:
+    """Raise BadInput if a format cannot be written here, whatever the list."""
+    if format == "streaming":
+        _check_mds()
+
+
 def _check_mds() -> None:
-    """Raise BadInput before anything is written if MDS shards cannot be."""
     try:
         import streaming  # noqa: F401
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that does not fit its torch
-        remedy = "Install mosaicml-streaming, or leave the documents out."
+        remedy = "Install mosaicml-streaming, or write another format."
         what = f"MDS shards need mosaicml-streaming ({str(error).splitlines()[0]})"
         raise BadInput(what, where="--format streaming", remedy=remedy) from None
 
 
 def _write_mds(groups: list[Group], path: Path, texts: pl.DataFrame) -> list[str]:
-    """One folder of shards a group, put in its place when it is whole."""
+    """One folder of shards a group."""
     from streaming import MDSWriter
 
     by_id = dict(texts.iter_rows())
     for group in groups:
-        target, partial = path / group.name, path / f".{group.name}.partial"
-        with MDSWriter(out=str(partial), columns={"doc_id": "str", "text": "str"}, exist_ok=True) as writer:
+        with MDSWriter(out=str(path / group.name), columns={"doc_id": "str", "text": "str"}) as writer:
             for doc_id in group.rows["doc_id"]:
                 writer.write({"doc_id": doc_id, "text": by_id[doc_id]})
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
     return [str(path / group.name) for group in groups]
 
 
@@ -307,3 +326,4 @@ _WRITERS: dict[str, Callable[..., dict[str, Any]]] = {
     "hf": _write_hf,
 }
 FORMATS = tuple(_WRITERS)
+FILES = ("jsonl", "megatron")  # the formats that are one file

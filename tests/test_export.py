@@ -12,6 +12,7 @@ import pytest
 import yaml
 import zstandard
 from click.testing import CliRunner
+from command_line import annotator, refused
 from made_rows import documents
 
 from annotator.cli.export import command as export_command
@@ -92,14 +93,19 @@ def test_an_unknown_format_and_an_empty_list_are_refused(tmp_path):
 TEXTS = documents({"a": "one", "b": "two", "c": "three"})
 
 
+def texts_of(listed):
+    """A text for each document of a list."""
+    return documents({doc_id: f"text of {doc_id}" for doc_id in listed["doc_id"]})
+
+
 def test_hugging_face_reads_the_planned_token_shares(tmp_path):
     """Examples are drawn by shares of examples; tokens come out as planned."""
     datasets = pytest.importorskip("datasets", reason="the consumer `datasets` is not installed")
     listed = upsample(*((f"a{k}", "books", 300, 2) for k in range(200)), *((f"b{k}", "web", 50, 1) for k in range(400)))
-    summary = export(listed, tmp_path, format="hf")
-    plan = json.loads((tmp_path / "interleave.json").read_text())
+    summary = export(listed, tmp_path / "mix", format="hf", documents=texts_of(listed))
+    plan = json.loads((tmp_path / "mix" / "interleave.json").read_text())
     parts = [
-        datasets.Dataset.from_json(str(tmp_path / one["data_files"]), cache_dir=str(tmp_path / "cache")).repeat(
+        datasets.Dataset.from_json(str(tmp_path / "mix" / one["data_files"]), cache_dir=str(tmp_path / "cache")).repeat(
             one["repeats"]
         )
         for one in plan["datasets"]
@@ -180,7 +186,7 @@ def olmo_core_selection(path, populations, *, sequence_length, global_batch_size
 
 def test_olmo_core_selects_the_planned_token_shares(tmp_path):
     """By its own arithmetic, within 1 %, and it asks for no more than there is."""
-    export(MIXED, tmp_path, format="olmo-core")
+    export(MIXED, tmp_path, format="olmo-core", documents=texts_of(MIXED))
     populations = {}
     for row in MIXED.iter_rows(named=True):
         populations[group(row)] = populations.get(group(row), 0) + row["tokens"]
@@ -280,3 +286,63 @@ def test_chosen_texts_can_be_written_as_shards(tmp_path):
     assert [(row["doc_id"], row["text"], row["rule_ids"]) for row in rows] == [("b", "two", ["r"])]
     with pytest.raises(BadInput, match="no document 'b'"):
         export(LISTED, tmp_path, format="olmo-core", documents=TEXTS.filter(pl.col("doc_id") != "b"))
+
+
+def exporting(folder, form, *more):
+    """The real command on the list and the texts in a folder."""
+    if not (folder / "up.parquet").exists():
+        write_table(LISTED, folder / "up.parquet")
+        TEXTS.rename({"doc_id": "page", "text": "body"}).write_ndjson(folder / "corpus.jsonl")
+    given = ("--documents", "corpus.jsonl", "--column", "doc_id=page", "--column", "text=body")
+    return annotator("export", "up.parquet", "--format", form, *given, *more, cwd=folder)
+
+
+def contents(folder):
+    """The files of a folder, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_mixture_is_written_to_a_folder_of_its_own(tmp_path):
+    """A folder with other files in it is left as it is; so is a file."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "notes.txt").write_text("mine")
+
+    refused(exporting(tmp_path, "hf", "-o", "home"), "home: is neither empty nor an export of ours: notes.txt")
+    refused(exporting(tmp_path, "hf", "-o", "home/notes.txt"), "home/notes.txt: is a file")
+    refused(exporting(tmp_path, "hf", "-o", "."), ".: cannot be replaced. Name")
+
+    assert contents(tmp_path) == ["corpus.jsonl", "home/notes.txt", "up.parquet"]
+
+
+def test_an_earlier_mixture_is_replaced_whole(tmp_path):
+    """By its manifest: groups that are gone leave no file, an added file stops it, and a failed export changes none."""
+    assert exporting(tmp_path, "hf", "-o", "mix").returncode == 0
+    first = ["data/books-x3.jsonl", "data/web-x1.jsonl", "data/web-x2.jsonl", "interleave.json"]
+    assert contents(tmp_path / "mix") == first
+    write_table(LISTED.head(2), tmp_path / "up.parquet")
+    TEXTS.tail(2).rename({"doc_id": "page", "text": "body"}).write_ndjson(tmp_path / "corpus.jsonl")
+    refused(exporting(tmp_path, "olmo-core", "-o", "mix"), "no document 'a'")
+    assert contents(tmp_path / "mix") == first
+    assert (tmp_path / "mix.manifest.json").exists()
+
+    TEXTS.rename({"doc_id": "page", "text": "body"}).write_ndjson(tmp_path / "corpus.jsonl")
+    done = exporting(tmp_path, "olmo-core", "-o", "mix", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "mix") == ["data/books-x3.jsonl", "data/web-x2.jsonl", "mixture.yaml"]
+    manifest = json.loads((tmp_path / "mix.manifest.json").read_text())
+    assert sorted(manifest["sha256"]) == [f"mix/{name}" for name in contents(tmp_path / "mix")]
+    assert json.loads((tmp_path / "mix" / "data" / "web-x2.jsonl").read_text())["text"] == "two"
+    (tmp_path / "mix" / "data" / "web-x2.npy").write_bytes(b"tokens")
+    refused(exporting(tmp_path, "hf", "-o", str(tmp_path / "mix")), "holds files that no export wrote: data/web-x2.npy")
+
+
+@pytest.mark.parametrize("form", ["olmo-core", "streaming", "hf"])
+def test_a_mixture_without_its_texts_is_refused(tmp_path, form):
+    """A trainer reads texts: a mixture of ids alone would train on nothing."""
+    write_table(LISTED, tmp_path / "up.parquet")
+
+    done = annotator("export", "up.parquet", "--format", form, "-o", "mix", cwd=tmp_path)
+
+    refused(done, "--documents: are missing", "--format jsonl")
+    assert contents(tmp_path) == ["up.parquet"]

@@ -32,7 +32,7 @@ FLOORS = [
     }
     | {"simulate", "simulation", "simulate_faults"},
     {"rule_table", "mapping", "matching", "categories", "match"},
-    {"decontamination", "decontaminate", "ranking", "rank", "export"},
+    {"decontamination", "decontaminate", "ranking", "rank", "exporting", "export"},
     {"verification", "verify", "report", "review", "reviewing"},
     {"settings", "steps", "loop", "cli", "__init__", "__main__"},
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from annotator.cli.common import emit, keep_inputs, output_options
+from annotator.cli.common import column_option, emit, keep_inputs, output_options
 from annotator.errors import BadInput
 
 
@@ -17,33 +17,43 @@ from annotator.errors import BadInput
               type=click.Choice(["jsonl", "megatron", "olmo-core", "streaming", "hf"]))  # fmt: skip
 @click.option("--out", "-o", required=True, metavar="PATH", help="A file for jsonl and megatron, else a folder.")
 @click.option("--documents", multiple=True, metavar="INPUT",
-              help="olmo-core, streaming, hf: the corpus, to write the chosen texts as well.")  # fmt: skip
+              help="olmo-core, streaming, hf: the documents that were ranked, whose texts are written.")  # fmt: skip
 @click.option("--prefix", metavar="TEXT",
               help='megatron: where the tokenised data of a source lies, e.g. "/data/{source}_text_document", or, with '
                    "{group}, that of the documents of a source that are read equally often.")  # fmt: skip
+@column_option
 @output_options
 def command(
-    upsample: str, form: str, out: str, documents: tuple[str, ...], prefix: str | None, quiet: bool, as_json: bool
-) -> int:
+    upsample: str, form: str, out: str, documents: tuple[str, ...], prefix: str | None, columns: dict[str, str],
+    quiet: bool, as_json: bool,
+) -> int:  # fmt: skip
     """Write the ranked list UPSAMPLE as trainer input, with a manifest that traces it to its slices and rules.
+
+    A mixture of several files is a folder of its own: a new or an empty one, or that of an earlier export, which is
+    replaced whole.
 
     \b
     Examples:
       annotator export upsample.parquet --format jsonl -o upsample.jsonl.zst
       annotator export upsample.parquet --format hf --documents corpus/ -o mixture/
     """
-    from annotator.export import export, manifest_of
+    from annotator.export import FILES, export
+    from annotator.exporting.place import check_folder, manifest_of
     from annotator.tables import UPSAMPLE, read_made_from, read_table, write_probe
 
     write_probe(Path(out).parent)
     for written in (Path(out), manifest_of(Path(out))):
         keep_inputs(written, upsample, *documents)
-    _keep_folder(Path(out), upsample, documents)
+    if form not in FILES:
+        _keep_folder(Path(out), upsample, documents)
+        check_folder(Path(out))
     options: dict[str, Any] = {}
     if prefix is not None:
         options["prefix"] = _only(prefix, "--prefix", form, ("megatron",))
     if documents:
         options["documents"] = _only(list(documents), "--documents", form, ("olmo-core", "streaming", "hf"))
+    if columns:
+        options["columns"] = _only(columns, "--column", form, ("olmo-core", "streaming", "hf"))
     summary = export(
         read_table(Path(upsample), UPSAMPLE, made_by="annotator rank"),
         Path(out),
@@ -57,15 +67,15 @@ def command(
 
 
 def _keep_folder(out: Path, upsample: str, documents: tuple[str, ...]) -> None:
-    """Raise BadInput if an input lies where the files of a mixture are written."""
+    """Raise BadInput if an input lies in the folder that is written, be it a file of an earlier export."""
     from annotator.readers import find_shards
 
     if not out.is_dir():
         return
-    inputs = [(shard.path, out) for shard in find_shards(list(documents))] if documents else []
-    for path, folder in [*inputs, (Path(upsample), out / "data")]:
-        if path.resolve().is_relative_to(folder.resolve()):
-            remedy = "Name another folder: it could be overwritten."
+    shards = find_shards(list(documents)) if documents else []
+    for path in [*(shard.path for shard in shards), Path(upsample)]:
+        if path.resolve().is_relative_to(out.resolve()):
+            remedy = "Name another folder: what lies in it is replaced."
             raise BadInput("lies in the folder to write", where=str(path), remedy=remedy)
 
 

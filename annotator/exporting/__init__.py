@@ -1,0 +1,1 @@
+"""The parts of `annotator.export`: where a mixture lies and what it may replace."""
