@@ -49,6 +49,17 @@ def test_json_is_one_document_on_stdout():
     assert json.loads(done.stdout)["axes"]["output_constraint"]["item"]["number"] == "A single number."
 
 
+def test_a_card_shows_its_learning_curve_and_help_names_every_judge():
+    """What more labels would buy is on the card of a student that was measured; `embedded` was not."""
+    curve = "documents: kappa on held-out records, by number of labels"
+    accurate, plain = run("judge", "info", "embedded:accurate"), run("judge", "info", "embedded")
+    assert (accurate.returncode, plain.returncode) == (0, 0)
+    assert curve in accurate.stdout
+    assert "more labels still help" in accurate.stdout
+    assert curve not in plain.stdout
+    assert "embedded, embedded:accurate, student:PATH" in " ".join(run("label", "--help").stdout.split())
+
+
 def test_a_closed_pipe_is_not_an_error():
     """`annotator taxonomy show | head -1` ends quietly."""
     line = f"{sys.executable} -m annotator taxonomy show | head -1; echo ${{PIPESTATUS[0]}}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from annotator.cli.common import column_option, emit, output_options, print_table, taxonomy_option
+from annotator.cli.common import column_option, emit, output_options, taxonomy_option
 
 
 @click.command("distill")
@@ -55,20 +54,5 @@ def command(
         examples=written_examples(),
         accurate=accurate,
     )
-
-    def show() -> None:
-        show_card(card)
-        show_curves(card["learning_curve"])
-
-    emit(card, as_json=as_json, quiet=quiet, show=show)
+    emit(card, as_json=as_json, quiet=quiet, show=lambda: show_card(card))
     return 0
-
-
-def show_curves(curves: dict[str, Any]) -> None:
-    """Print the learning curve of each side, and what it says."""
-    for kind, curve in curves.items():
-        click.echo()
-        rows = [[axis, *values] for axis, values in curve["kappa"].items()] + [["mean", *curve["mean"]]]
-        columns = ["axis", *(f"{labels:,} labels" for labels in curve["labels"])]
-        print_table(columns, rows, title=f"{kind}s: kappa on held-out records, by number of labels")
-        click.echo(curve["advice"])

@@ -23,7 +23,8 @@ def command() -> None:
 def info(spec: str, quiet: bool, as_json: bool) -> None:
     """Print the card of a student judge: SPEC is `embedded`, `embedded:accurate` or `student:PATH`.
 
-    The agreement figures are against reference labels that the student was not trained on.
+    The agreement figures are against reference labels that the student was not trained on. The learning curve, where
+    the card has one, says what more labels would buy.
     """
     from annotator.judges.student import Student, embedded_path
 
@@ -37,6 +38,7 @@ def info(spec: str, quiet: bool, as_json: bool) -> None:
 
 
 def show_card(card: dict[str, Any]) -> None:
+    """Print what a student was made from, how well it agrees, and its learning curve."""
     for name, value in card.items():
         if not isinstance(value, dict | list):
             click.echo(f"{name.replace('_', ' ')}: {value}")
@@ -45,6 +47,7 @@ def show_card(card: dict[str, Any]) -> None:
         for column, figures in scores.get(kind, {}).items():
             _show_scores(f"{kind}s, {column.replace('_', ' ')} (cross-validated on the training labels)", figures)
         _show_scores(f"{kind}s, reference labels kept for reporting", scores.get("test", {}).get(kind, {}))
+    _show_curves(card.get("learning_curve", {}))
 
 
 def _show_scores(title: str, axes: dict[str, Any]) -> None:
@@ -57,3 +60,13 @@ def _show_scores(title: str, axes: dict[str, Any]) -> None:
     if rows:
         click.echo()
         print_table(["axis", "kappa", "macro F1", "calibration error"], rows, title=title)
+
+
+def _show_curves(curves: dict[str, Any]) -> None:
+    """Print the learning curve of each side, and what it says."""
+    for kind, curve in curves.items():
+        click.echo()
+        rows = [[axis, *values] for axis, values in curve["kappa"].items()] + [["mean", *curve["mean"]]]
+        columns = ["axis", *(f"{labels:,} labels" for labels in curve["labels"])]
+        print_table(columns, rows, title=f"{kind}s: kappa on held-out records, by number of labels")
+        click.echo(curve["advice"])

@@ -239,7 +239,10 @@ def _open_asked(spec: str, *, together: bool, kind: Kind, **asking: Any) -> Any:
     if scheme not in ("openai", "instructor") or not rest:
         if together:
             raise BadInput(f"{spec!r} cannot vote with others", where="--judge", remedy="LLMs only can.")
-        remedy = "Use openai:MODEL, instructor:PROVIDER/MODEL, student:PATH, embedded or cascade:STUDENT,LLM."
+        remedy = (
+            "Use openai:MODEL, instructor:PROVIDER/MODEL, student:PATH, embedded, embedded:accurate or "
+            "cascade:STUDENT,LLM."
+        )
         raise BadInput(f"{spec!r} names no judge", where="--judge", remedy=remedy)
     if asking["prompt"] is None:
         raise BadInput("this judge needs a prompt", where=spec, remedy="Load one with load_prompt.")
