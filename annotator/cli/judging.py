@@ -13,7 +13,7 @@ _OPTIONS = (
     click.option("--kind", type=click.Choice(["item", "document"]), required=True, help="What the records are."),
     click.option("--judge", "specs", multiple=True, default=["embedded"], show_default=True, metavar="SPEC",
                  help="embedded, embedded:accurate, student:PATH, openai:MODEL, instructor:PROVIDER/MODEL, or a "
-                 "cascade of two: cascade:student:PATH,openai:MODEL. Several LLMs, each with a --judge of its own, vote."),
+                 "cascade of two: cascade:student:PATH,openai:MODEL. Several LLMs, with a --judge each, vote."),
     click.option("--votes", default=1, show_default=True, type=click.IntRange(1), metavar="N",
                  help="Ask an LLM N times for each record, with as many seeds, and merge the answers."),
     click.option("--below", type=click.FloatRange(0, 1, min_open=True), callback=finite, metavar="P",
