@@ -159,7 +159,7 @@ class Baselines:
 def rank_all(corpus: Corpus, data: Path, folder: Path) -> dict[str, Any]:
     """What lists.json holds: the lists of all slices and methods, and which documents quote which items."""
     wrong, baselines = wrong_items(data), Baselines(corpus, folder)
-    contaminated = quoting(corpus)
+    contaminated, whole = quoting(corpus)
     slices = {}
     for name, slice_id in STUDIED.items():
         item_ids = members(described_by(slice_id), corpus.item_labels)
@@ -190,14 +190,16 @@ def rank_all(corpus: Corpus, data: Path, folder: Path) -> dict[str, Any]:
         "documents": corpus.documents.height,
         "slices": slices,
         "contaminated": contaminated,
+        "quoted_whole": whole,
     }
 
 
-def quoting(corpus: Corpus) -> dict[str, str]:
-    """doc_id -> the item it quotes most of, for every document of the corpus that `decontaminate` flags."""
+def quoting(corpus: Corpus) -> tuple[dict[str, str], list[str]]:
+    """What `decontaminate` flags in the corpus: doc_id -> the item quoted most, and the ids that hold a whole part."""
     hits = decontaminate(corpus.documents, corpus.items).hits
     most = hits.sort("doc_id", "coverage", "item_id", descending=[False, True, False]).unique("doc_id", keep="first")
-    return dict(most.sort("doc_id").select("doc_id", "item_id").iter_rows())
+    whole = hits.filter(pl.col("rule") == "exact")["doc_id"].unique().sort().to_list()
+    return dict(most.sort("doc_id").select("doc_id", "item_id").iter_rows()), whole
 
 
 def quotations(by_depth: Mapping[int, list[str]], contaminated: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -342,13 +344,15 @@ def show_means(table: pl.DataFrame) -> None:
 
 def show_quotations(study: Mapping[str, Any]) -> None:
     """Print how many documents of each method's unfiltered lists quote an item, at each of DEPTHS, over all slices."""
-    print(f"\nunfiltered: contaminated (distinct) of listed; {len(study['contaminated'])} in the corpus")
+    contaminated, whole = study["contaminated"], set(study["quoted_whole"])
+    print(f"\nunfiltered: contaminated, whole quotations / listed; {len(contaminated)}, {len(whole)} in the corpus")
     for method in METHODS:
         cells = []
         for depth in map(str, DEPTHS):
             found = [entry["unfiltered"][method][depth] for entry in study["slices"].values()]
             quoted = [doc_id for entry in found for doc_id in entry["contaminated"]]
-            cells.append(f"{depth}: {len(quoted):>3} ({len(set(quoted)):>2}) of {sum(e['listed'] for e in found):>4}")
+            listed = sum(entry["listed"] for entry in found)
+            cells.append(f"{depth}: {len(quoted):>3}, {sum(doc_id in whole for doc_id in quoted):>2} / {listed:>4}")
         print(f"  {method:<16} " + "   ".join(cells))
 
 

@@ -83,7 +83,7 @@ def study(**changed):
         "lists": lists(**changed),
         "unfiltered": dict.fromkeys(METHODS, cut),
     }
-    return {"slices": {"logic": entry, "code": entry}, "contaminated": {"d0": "bbh/x/1"}}
+    return {"slices": {"logic": entry, "code": entry}, "contaminated": {"d0": "bbh/x/1"}, "quoted_whole": []}
 
 
 def test_grades_in_a_folder_are_printed_as_a_table(tmp_path, capsys):
@@ -98,7 +98,7 @@ def test_grades_in_a_folder_are_printed_as_a_table(tmp_path, capsys):
     assert "code: not judged" in printed
     assert "logic: op=deduction, 40 items" in printed
     assert "means over 1 slices" in printed
-    assert "50:   2 ( 1) of  100   200:   2 ( 1) of  400" in printed
+    assert "50:   2,  0 /  100   200:   2,  0 /  400" in printed
 
 
 def test_a_list_that_is_not_graded_yet_has_no_mean(tmp_path, capsys):
