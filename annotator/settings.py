@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotator.errors import BadInput, did_you_mean
 from annotator.resources import resource
+from annotator.taxonomy import Kind
 
 
 class Section(BaseModel):
@@ -26,14 +27,29 @@ class Input(Section):
     run: str | None = None
 
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
 class Judging(Section):
-    """Which judge labels each side, and how it is reached. Keys come from the environment, never from this file."""
+    """Which judge labels each side, and how it is reached. Keys come from the environment, never from this file.
+
+    `below`: of a cascade, the student's confidence under which the LLM is asked.
+    """
 
     items: str = "embedded"
     documents: str = "embedded"
     base_url: str | None = None
     concurrency: Annotated[int, Field(ge=1)] = 64
     max_cost: Annotated[float, Field(gt=0)] | None = None
+    below: Share | None = None
+
+    def spec(self, kind: Kind) -> str:
+        """The judge of one side."""
+        return self.items if kind == "item" else self.documents
+
+    def threshold(self, kind: Kind) -> float | None:
+        """`below`, if the judge of that side is a cascade."""
+        return self.below if self.spec(kind).startswith("cascade:") else None
 
 
 _METRIC = r"^(mean|(pass[@^]|maj@)[1-9]\d*|g-pass@[1-9]\d*:(0?\.\d+|1(\.0+)?))$"
@@ -45,9 +61,6 @@ class Slicing(Section):
     metric: Annotated[str, Field(pattern=_METRIC)] = "mean"
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     min_items: Annotated[int, Field(ge=2)] | None = None
-
-
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Ranking(Section):
@@ -70,7 +83,9 @@ class Exporting(Section):
 class Settings(Section):
     """One loop. All paths are relative to the folder of the settings file.
 
-    `after` holds the outputs of the checkpoint trained on the result; with it the loop ends in a verification.
+    `rules` is a rule file, or the name of a pack for a corpus that carries labels of its own; [documents] columns then
+    names its columns too. `after` holds the outputs of the checkpoint trained on the result; with it the loop ends in a
+    verification.
     """
 
     out: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -74,9 +73,8 @@ class Steps:
         """Leave a step out and say why. What an earlier run wrote is removed: it would contradict this one."""
         self._forget(name)
         for path in (self._out / file, beside(self._out / file, "dropped.parquet")):
-            if path.is_dir():
-                shutil.rmtree(path)
-            path.unlink(missing_ok=True)
+            if not path.is_dir():  # what lies in a folder is taken away by those who know what is theirs
+                path.unlink(missing_ok=True)
         self._progress(name, "skipped", reason)
 
     def _forget(self, name: str) -> None:

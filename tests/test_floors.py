@@ -34,7 +34,7 @@ FLOORS = [
     {"rule_table", "mapping", "matching", "categories", "match"},
     {"decontamination", "decontaminate", "ranking", "rank", "exporting", "export"},
     {"verification", "verify", "report", "review", "reviewing"},
-    {"settings", "steps", "loop", "cli", "__init__", "__main__"},
+    {"settings", "inputs", "steps", "loop", "cli", "__init__", "__main__"},
 ]
 FLOOR_OF = {name: height for height, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -67,6 +67,7 @@ class Corpus:
             "rules_version": self.rules.version,
             "taxonomy": self.taxonomy.fingerprint,
             "taxonomy_version": self.taxonomy.version,
+            **({} if self.rules.needs_labels else {"own_labels": True}),
             **more,
         }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from annotator.errors import BadInput
+from annotator.errors import BadInput, did_you_mean
 from annotator.matching.columns import nested_column, own_column
 from annotator.readers import find_shards, read_documents
 from annotator.readers.columns import DOCUMENTS, check_overrides, resolve
@@ -20,6 +20,7 @@ from annotator.readers.corpus import parquet_schema
 from annotator.readers.shards import Shard
 from annotator.readers.tables import stream_rows
 from annotator.rule_table import Rules
+from annotator.tables import LABELS
 from annotator.taxonomy import AXES
 
 BYTES_PER_TOKEN = 4  # UTF-8 bytes a token; 4.0-4.6 for English prose and 3-3.5 for code with today's vocabularies
@@ -60,6 +61,35 @@ def scan_documents(
         for shard in find_shards(inputs)
     ]
     return pl.concat(frames, how="diagonal_relaxed")
+
+
+def check_own_columns(inputs: Sequence[str | Path], *, rules: Rules) -> None:
+    """Raise BadInput if the corpus lacks columns of its own that the rules look at, before anything is read for long.
+
+    Looks at the columns of parquet shards and at the first rows of others, until one shard has all of them.
+    """
+    ours = {*LABELS, *_MADE} if rules.needs_labels else set(_MADE)
+    wanted = [name for name in (*rules.category, *rules.extra_columns) if name not in ours]
+    lacking: list[BadInput] = []
+    for shard in find_shards(inputs):
+        schema = _first_columns(shard)
+        paths = {name: rules.columns.get(name, name) for name in wanted}
+        missing = [n for n, path in paths.items() if not (nested_column(schema, n) or nested_column(schema, path))]
+        if not missing:
+            return
+        name = missing[0]
+        remedy = f"{did_you_mean(paths[name], schema)} Or name it: --column {name}=YOURS; in settings, under columns."
+        what = f"no column {paths[name]!r}, at which the rules look"
+        lacking.append(BadInput(what, where=str(shard.path), remedy=remedy))
+    if lacking:
+        raise lacking[0]
+
+
+def _first_columns(shard: Shard) -> Mapping[str, pl.DataType]:
+    if shard.format == "parquet":
+        return parquet_schema(shard)
+    rows = next(iter(stream_rows(shard)), None)
+    return pl.DataFrame(rows.values if rows else [], infer_schema_length=None).schema
 
 
 def known_documents(documents: pl.DataFrame | pl.LazyFrame, *, rules: Rules) -> pl.LazyFrame:

@@ -36,9 +36,11 @@ def report(
     names = names_of_slices(slices)
     chosen = totals(found)
     lines = first_lines(found, documents, columns or {})
+    # A verification comes after training, and a corpus may carry labels of its own.
+    unneeded = {"verification", *(["document_labels"] if found.made_from.get("matches", {}).get("own_labels") else [])}
     return _page().render(
         head=headline(found, slices, chosen),
-        missing=[ARTEFACTS[name] for name in found.missing if name != "verification"],  # that one comes after training
+        missing=[ARTEFACTS[name] for name in found.missing if name not in unneeded],
         outdated=[ARTEFACTS[name] for name in found.outdated],
         diagnosis=diagnosis_section(found),
         slices=slices_section(found, slices),
