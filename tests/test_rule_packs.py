@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -190,6 +191,19 @@ def test_a_broken_pack_is_refused(change, message):
 
     with pytest.raises(BadInput, match=message):
         parse_rules({**raw, **change}, taxonomy=TAXONOMY, where="my.toml")
+
+
+def test_the_pack_written_on_the_page_about_packs_is_one(tmp_path):
+    """Its one rule matches a forum page on mathematics, whose kind is told by number."""
+    page = (Path(__file__).parent.parent / "docs" / "rule-packs.md").read_text("utf-8")
+    (tmp_path / "own.toml").write_text(page.rpartition("```toml")[2].partition("```")[0], "utf-8")
+    rules = load_rules(tmp_path / "own.toml")
+    pages = pl.DataFrame({"doc_id": ["a"], "meta": [{"subject": "mathematics"}], "doc_type": [1], "tokens": [5]})
+
+    found = match(slices(slice_row("s", "algebraic_manipulation")), None, rules=rules, taxonomy=TAXONOMY,
+                  documents=pages)  # fmt: skip
+
+    assert found.table.select("category_id", "affinity").rows() == [("subject=mathematics&kind=forum", 0.5)]
 
 
 def run(folder, *words, threads=1):

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from annotator.errors import BadInput, some_of
@@ -66,18 +66,18 @@ def in_place_of(path: Path) -> Iterator[Path]:
             child.rename(path / child.name)
     finally:
         shutil.rmtree(room, ignore_errors=True)
-        if is_new and not any(path.iterdir()):
-            path.rmdir()
+        if is_new:
+            _remove_if_empty(path)
 
 
 def remove(path: Path) -> None:
-    """Take away what an export wrote to `path`, and its manifest; other files in a folder stay, and so does it."""
+    """Take away what an export wrote to `path`, and its manifest; other files in a folder stay."""
     if path.is_dir():
         for file in _listed(path):
             file.unlink(missing_ok=True)
         for folder in sorted((each for each in path.rglob("*") if each.is_dir()), reverse=True):
-            if not any(folder.iterdir()):
-                folder.rmdir()
+            _remove_if_empty(folder)
+        _remove_if_empty(path)
     else:
         path.unlink(missing_ok=True)
     manifest_of(path).unlink(missing_ok=True)
@@ -103,3 +103,9 @@ def _listed(path: Path) -> set[Path]:
         return {path / Path(name).relative_to(root) for name in manifest["sha256"]}
     except (OSError, ValueError, LookupError, TypeError):
         return set()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        with suppress(OSError):  # a mount point or a link
+            folder.rmdir()
