@@ -77,6 +77,13 @@ class Inputs:
         """The sides that a judge labels; documents that carry labels of their own are none."""
         return ("item", "document") if self.rules.needs_labels else ("item",)
 
+    def judge_spec(self, kind: Kind) -> str:
+        """The judge of one side; a student's folder is found from the settings file, as all paths are."""
+        spec = self._settings.judge.spec(kind)
+        scheme, student, rest = spec.partition("student:")
+        is_student = student and rest and scheme in ("", "cascade:")
+        return f"{scheme}{student}{self._base / rest}" if is_student else spec
+
     def source(self, kind: Kind) -> tuple[list[str], Mapping[str, str]]:
         """Paths and columns of the records of one side."""
         if kind == "item":

@@ -157,7 +157,7 @@ class _Loop:
         judging, taxonomy = self.settings.judge, self.inputs.taxonomy
         with self.inputs.told_as(f"[judge] {kind}s"):
             return open_judge(
-                judging.spec(kind),
+                self.inputs.judge_spec(kind),
                 kind=kind,
                 taxonomy=taxonomy,
                 prompt=load_prompt(kind, taxonomy),

@@ -13,6 +13,7 @@ import pytest
 from command_line import annotator, refused
 
 from annotator.cli import main
+from annotator.judges import student
 from annotator.mapping import load_rules
 from annotator.resources import resource
 from annotator.tables import read_made_from
@@ -208,6 +209,33 @@ def test_languages_of_the_settings_that_no_document_has_are_refused(ran):
 
     refused(annotator("run", "german.toml", "--out", "german", "--quiet", cwd=folder),
             "german.toml [rank]: no document says its language")  # fmt: skip
+
+
+def test_a_students_folder_is_found_from_the_settings_file(example, tmp_path, monkeypatch):
+    """As all paths of the settings, from wherever the command runs; in a cascade too."""
+    shutil.copytree(Path(student.__file__).parent / "embedded", example / "mine", dirs_exist_ok=True)
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    judges = 'items = "student:mine"', 'documents = "cascade:student:mine,openai:test-model"'
+    path = settings(example, "student.toml", ('items = "embedded"', judges[0]), ('documents = "embedded"', judges[1]),
+                    (', topic = "domain"', ""))  # fmt: skip
+
+    done = annotator("run", path, "--dry-run", "--json", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["item_labels"]["records"] == 322
+
+
+def test_where_no_slice_fails_no_document_is_labelled(example):
+    """The run against itself: nothing is looked for in the corpus, and the report says what was found."""
+    settings(example, "same.toml", ("samples-after", "samples-before"), (', topic = "domain"', ""))
+
+    done = annotator("run", "same.toml", "--out", "same", "--json", cwd=example)
+
+    assert done.returncode == 0, done.stderr
+    for step in ("matches", "upsample", "export"):
+        assert f"{step:<16} skipped: no slice fails" in done.stderr
+    assert "document_labels" not in json.loads(done.stdout)["artefacts"]
+    assert (example / "same" / "report.html").exists()
 
 
 def test_the_threshold_of_a_cascade_is_set_in_the_settings(example, monkeypatch):

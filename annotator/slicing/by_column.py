@@ -82,10 +82,12 @@ def _units(
             units = units.with_columns(expected=pl.coalesce("own", "expected")).drop("own")
     else:
         there = [*items.columns, *samples.columns]
-        raise BadInput(f"no column {column!r} in items or samples", remedy=did_you_mean(column, there))
+        what = f"no column {column!r} in items or samples"
+        raise BadInput(what, where="--by", remedy=did_you_mean(column, there))
     units = units.drop_nulls("value").sort("item_id", "value")
     if units["value"].n_unique() > _MOST_VALUES:
-        raise BadInput(f"column {column!r} has more than {_MOST_VALUES} values", remedy="Choose one that groups items.")
+        what = f"column {column!r} has more than {_MOST_VALUES:,} values: it separates the items"
+        raise BadInput(what, where="--by", remedy="Choose one that groups them.")
     return units
 
 
