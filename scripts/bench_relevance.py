@@ -139,7 +139,7 @@ class Baselines:
         embed = StaticEmbedding(folder)
         self._doc_ids, self._bm25, self._similarity = corpus.doc_ids.tolist(), Bm25(corpus), Similarity(corpus, embed)
         self._nearest = Nearest(corpus, embed)
-        self._minilm = NearestMiniLM(self._nearest)
+        self._minilm = NearestMiniLM(self._nearest, folder)
 
     def ranked(self, queries: list[str], seed: str) -> dict[str, list[str]]:
         """Method -> the first documents, as many as the greatest of DEPTHS; of MiniLM, its candidates at most."""

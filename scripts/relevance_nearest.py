@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 from relevance_rankings import Corpus, best
 
 PASSAGE_WORDS = 120
@@ -63,11 +65,17 @@ class Nearest:
 class NearestMiniLM:
     """The same cosine by MiniLM itself, of documents that cheaper rankings have preselected and one passage of each.
 
-    The encoder is that of annotator's accurate judge: int8 weights, first and last 126 word pieces of each text.
+    The encoder is that of annotator's accurate judge: int8 weights, first and last 126 word pieces of each text. It
+    encodes a text the same in any company, so the vectors are kept for later studies.
+
+    Args:
+        folder: where they are kept, minilm.parquet: text, vector.
     """
 
-    def __init__(self, nearest: Nearest) -> None:
-        self._nearest, self._encoded = nearest, {}
+    def __init__(self, nearest: Nearest, folder: Path) -> None:
+        self._nearest, self._kept = nearest, folder / "minilm.parquet"
+        kept = pl.read_parquet(self._kept) if self._kept.exists() else None
+        self._encoded = {} if kept is None else dict(zip(kept["text"], kept["vector"].to_numpy(), strict=True))
 
     def ranked(self, queries: Sequence[str], candidates: Iterable[str], count: int) -> list[str]:
         """Candidates by the cosine of their passage nearest to the queries, which the static model has picked."""
@@ -77,10 +85,13 @@ class NearestMiniLM:
         return best(scores.max(axis=1), doc_ids, count)
 
     def _embedded(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors; each text is encoded once in a study, as slices share documents and items."""
-        from annotator.judges.encoder import encode
+        """Unit vectors; each text is encoded once, as slices and studies share documents and items."""
+        from annotator.judges.encoder import DIMENSIONS, encode
 
-        new = sorted(set(texts) - self._encoded.keys())
-        self._encoded.update(zip(new, encode(new, "item"), strict=True))
+        if new := sorted(set(texts) - self._encoded.keys()):
+            self._encoded.update(zip(new, encode(new, "item"), strict=True))
+            schema = {"text": pl.String, "vector": pl.Array(pl.Float32, DIMENSIONS)}
+            kept = {"text": list(self._encoded), "vector": np.array(list(self._encoded.values()))}
+            pl.DataFrame(kept, schema=schema).write_parquet(self._kept)
         vectors = np.array([self._encoded[text] for text in texts])
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

@@ -147,12 +147,16 @@ def test_a_document_counts_by_the_passage_that_is_nearest_to_any_query():
     assert nearest.nearest_passage(["b"], {"d2"}) == {"d2": " ".join(["b"] * 120)}
 
 
-def test_minilm_ranks_the_candidates_by_meaning():
-    """A passage that tells the query in other words comes before one about something else."""
+def test_minilm_ranks_the_candidates_by_meaning(tmp_path):
+    """A passage that tells the query in other words comes before one about something else, by kept vectors as well."""
     pytest.importorskip("onnxruntime", reason="needs the extra `accurate`")
     texts = ["A baker sells loaves of bread in his shop.", "Two trains travel towards each other at constant speed."]
     corpus = SimpleNamespace(doc_ids=np.array(["d1", "d2"]), documents=pl.DataFrame({"text": texts}))
 
-    ranked = NearestMiniLM(Nearest(corpus, ByLetter())).ranked(["How fast do the trains move?"], {"d1", "d2"}, 2)
+    def ranked():
+        minilm = NearestMiniLM(Nearest(corpus, ByLetter()), tmp_path)
+        return minilm.ranked(["How fast do the trains move?"], {"d1", "d2"}, 2)
 
-    assert ranked == ["d2", "d1"]
+    assert ranked() == ["d2", "d1"]
+    assert pl.read_parquet(tmp_path / "minilm.parquet").height == 3
+    assert ranked() == ["d2", "d1"]

@@ -1,0 +1,320 @@
+"""Which rankings bring up documents that quote the very items that fail? Counted on a corpus with planted quotations.
+
+    python scripts/relevance_planted.py --data ../shared/data --out FOLDER
+    python scripts/relevance_planted.py --counted docs/relevance/planted.json
+
+Few documents of the real corpus quote a benchmark. Here fifty failing items of each slice of bench_relevance.py, all of
+them queries of the rankings, are put into real documents, one into each, as a paragraph of its own; half of them with
+options and answer. The planted documents take the place of the real ones, get labels by the embedded judge, and every
+ranking runs over the whole corpus as it does there. FOLDER is bench_relevance.py's: document_labels.parquet and
+item_labels.parquet, which are made where they are missing, and the models that it keeps. The first form writes
+FOLDER/planted.json and prints it, the second prints an earlier one. Needs what bench_relevance.py needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from bench_relevance import (
+    DEPTHS,
+    METHODS,
+    STUDIED,
+    Baselines,
+    failing,
+    interval,
+    item_texts,
+    members,
+    quotations,
+    quoting,
+    read_corpus,
+    slice_row,
+    wrong_items,
+)
+from relevance_rankings import Corpus, by_chance, ours
+
+from annotator.judges import open_judge
+from annotator.judges.features import window
+from annotator.label import label
+from annotator.slicing.lattice import described_by
+from annotator.tables import read_labels, write_json
+from annotator.taxonomy import Taxonomy
+
+PLANTS = 50  # of each slice
+LEAST_WORDS = 300  # of a carrier, so that the quotation is not most of it
+SHOWN = ("solving_operation", "background_condition", "exercise", "quality")
+FILTERED = "ours, filter on"
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """A failing item of a slice in a document, its carrier; `answered`: with its options and answer."""
+
+    slice_name: str
+    item_id: str
+    carrier: str
+    answered: bool
+
+    @property
+    def doc_id(self) -> str:
+        """Beside the carrier's in order of id, by which ties are broken."""
+        return f"{self.carrier}+planted"
+
+
+class Ranker(Protocol):
+    """What `Baselines` does."""
+
+    def ranked(self, queries: list[str], seed: str) -> dict[str, list[str]]:
+        """Method -> ids, best first."""
+
+
+def carriers_of(documents: pl.DataFrame, contaminated: Collection[str]) -> list[str]:
+    """Ids of the documents that may carry a quotation: long enough, and without one so far."""
+    long = pl.col("text").str.count_matches(r"\S+") >= LEAST_WORDS
+    return documents.filter(long, ~pl.col("doc_id").is_in(list(contaminated)))["doc_id"].to_list()
+
+
+def choose(queries: Mapping[str, Sequence[str]], carriers: Sequence[str], count: int = PLANTS) -> list[Plant]:
+    """For each slice name, `count` of its items, or all where there are fewer; every plant in a carrier of its own."""
+    chosen = [
+        (name, item_id, place % 2 == 0)
+        for name, item_ids in queries.items()
+        for place, item_id in enumerate(by_chance(item_ids, f"plant {name}")[:count])
+    ]
+    if len(carriers) < len(chosen):
+        raise ValueError(f"{len(chosen)} quotations need as many carriers, and there are {len(carriers)}")
+    drawn = by_chance(carriers, "carriers")
+    return [Plant(name, item_id, carrier, answered) for (name, item_id, answered), carrier in zip(chosen, drawn)]
+
+
+def quotation(item: Mapping[str, Any], *, answered: bool) -> str:
+    """An item's question; with `answered` also its lettered options and its answer, as far as it has them."""
+    if not answered:
+        return item["prompt"]
+    options = [f"{chr(ord('A') + place)}. {choice}" for place, choice in enumerate(item["choices"] or [])]
+    answer = [f"Answer: {item['target']}"] if item["target"] else []
+    return "\n".join([item["prompt"], *options, *answer])
+
+
+def inserted(text: str, paragraph: str, seed: str) -> str:
+    """The text with a paragraph more, between two of its own, before the first or after the last, by the seed."""
+    bounds = [0, *(found.end() for found in re.finditer(r"\n\s*\n", text)), len(text)]
+    place = int(by_chance([str(bound) for bound in bounds], seed)[0])
+    parts = (text[:place].rstrip("\n"), paragraph, text[place:].lstrip("\n"))
+    return "\n\n".join(part for part in parts if part)
+
+
+def planted_documents(corpus: Corpus, plants: Sequence[Plant]) -> pl.DataFrame:
+    """One row a plant, with the columns of the corpus: the carrier's, but for doc_id, text and tokens in proportion."""
+    items = {row["item_id"]: row for row in corpus.items.select("item_id", "prompt", "choices", "target").to_dicts()}
+    carriers = {row["doc_id"]: row for row in corpus.documents.to_dicts()}
+    rows = []
+    for plant in plants:
+        carrier = carriers[plant.carrier]
+        text = inserted(carrier["text"], quotation(items[plant.item_id], answered=plant.answered), plant.doc_id)
+        tokens = round(carrier["tokens"] * len(text) / len(carrier["text"]))
+        rows.append(carrier | {"doc_id": plant.doc_id, "text": text, "tokens": tokens})
+    return pl.DataFrame(rows, schema=corpus.documents.schema)
+
+
+def labels_now(documents: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
+    """LABELS of some documents by the embedded judge as it is installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder) / "documents.parquet", Path(folder) / "labels.parquet"
+        documents.write_parquet(source)
+        label([source], out=out, judge=open_judge("embedded", kind="document", taxonomy=taxonomy), cache_dir=None)
+        return read_labels(out, "document")
+
+
+def planted_corpus(corpus: Corpus, plants: Sequence[Plant]) -> Corpus:
+    """The corpus with the planted documents in the place of their carriers.
+
+    Raises:
+        ValueError: the corpus was labelled by another judge than the planted documents would be.
+    """
+    planted = planted_documents(corpus, plants)
+    carriers = pl.Series([plant.carrier for plant in plants], dtype=pl.String).implode()
+    taken, out = pl.col("doc_id").is_in(carriers), pl.col("record_id").is_in(carriers)
+    known = corpus.labels.filter(out).select("record_id", "fingerprint").sort("record_id")
+    # A label's fingerprint names judge and text, so labelling the carriers again shows which judge labelled them.
+    again = labels_now(corpus.documents.filter(taken), corpus.taxonomy)
+    if not known.equals(again.select("record_id", "fingerprint").sort("record_id")):
+        raise ValueError("document_labels.parquet is not by the embedded judge as installed: remove it to label again")
+    labels = labels_now(planted, corpus.taxonomy).select(corpus.labels.columns)
+    return replace(
+        corpus,
+        documents=pl.concat([corpus.documents.filter(~taken), planted]).sort("doc_id"),
+        labels=pl.concat([corpus.labels.filter(~out), labels]).sort("record_id"),
+    )
+
+
+def count_planted(
+    rows: Mapping[str, pl.DataFrame],
+    queries: Mapping[str, Sequence[str]],
+    corpus: Corpus,
+    plants: Sequence[Plant],
+    baselines: Ranker,
+) -> dict[str, Any]:
+    """Slice name -> which planted documents each method lists, and where they stand in the lists of ours.
+
+    Args:
+        rows, queries: SLICES of one row, and ids of failing items, by slice name.
+        corpus: with the plants.
+    """
+    by_id, slices = {plant.doc_id: plant.item_id for plant in plants}, {}
+    for name, row in rows.items():
+        slice_id = row["slice_id"][0]
+        lists = baselines.ranked(item_texts(corpus.items, queries[name]), slice_id)
+        cut = {method: {depth: ids[:depth] for depth in DEPTHS} for method, ids in lists.items()}
+        cut["ours"] = {depth: ours(row, corpus, depth, filtered=False) for depth in DEPTHS}
+        cut[FILTERED] = {depth: ours(row, corpus, depth, filtered=True) for depth in DEPTHS}
+        slices[name] = {
+            "slice_id": slice_id,
+            "counts": {method: quotations(by_depth, by_id) for method, by_depth in cut.items()},
+            "ranks": {
+                str(depth): {doc_id: rank for rank, doc_id in enumerate(ids, 1) if doc_id in by_id}
+                for depth, ids in cut["ours"].items()
+            },
+        }
+        print(f"{slice_id}: done", flush=True)
+    return slices
+
+
+def described(corpus: Corpus, planted: Corpus, plants: Sequence[Plant]) -> dict[str, dict[str, Any]]:
+    """doc_id -> the plant, whether `decontaminate` flags it, whether the judge's window reads it, labels before it and
+    after it."""
+    ids = pl.Series([plant.doc_id for plant in plants], dtype=pl.String).implode()
+    documents = planted.documents.filter(pl.col("doc_id").is_in(ids))
+    hits = quoting(replace(planted, documents=documents))[0]
+    texts = dict(documents.select("doc_id", "text").iter_rows())
+    heads = dict(corpus.items.select("item_id", pl.col("prompt").str.slice(0, 80)).iter_rows())
+    shown = {
+        row.pop("record_id"): row
+        for table in (corpus.labels, planted.labels)
+        for row in table.select("record_id", *SHOWN).iter_rows(named=True)
+    }
+    return {
+        plant.doc_id: {
+            "slice": plant.slice_name,
+            "item_id": plant.item_id,
+            "answered": plant.answered,
+            "flagged": plant.doc_id in hits,
+            "read": heads[plant.item_id] in window(texts[plant.doc_id]),
+            "before": shown[plant.carrier],
+            "after": shown[plant.doc_id],
+        }
+        for plant in plants
+    }
+
+
+def run(data: Path, folder: Path) -> dict[str, Any]:
+    """What planted.json holds."""
+    corpus, wrong = read_corpus(data, folder), wrong_items(data)
+    rows, queries = {}, {}
+    for name, slice_id in STUDIED.items():
+        item_ids = members(described_by(slice_id), corpus.item_labels)
+        rows[name], queries[name] = slice_row(slice_id, item_ids), failing(item_ids, wrong, slice_id)[0]
+    plants = choose(queries, carriers_of(corpus.documents, quoting(corpus)[0]))
+    planted = planted_corpus(corpus, plants)
+    slices = count_planted(rows, queries, planted, plants, Baselines(planted, folder))
+    return {"documents": corpus.documents.height, "slices": slices, "plants": described(corpus, planted, plants)}
+
+
+def table_of(study: Mapping[str, Any]) -> pl.DataFrame:
+    """One row a slice, method and depth: listed, planted (documents with any slice's quotation), own (this slice's)."""
+    return pl.DataFrame(
+        [
+            {
+                "slice": name,
+                "method": method,
+                "depth": int(depth),
+                "listed": found["listed"],
+                "planted": len(found["contaminated"]),
+                "own": sum(study["plants"][doc_id]["slice"] == name for doc_id in found["contaminated"]),
+            }
+            for name, entry in study["slices"].items()
+            for method, by_depth in entry["counts"].items()
+            for depth, found in by_depth.items()
+        ]
+    )
+
+
+def show(study: Mapping[str, Any]) -> None:
+    """Print planted documents by method and depth, over all slices and in each; where ours lists them; what is missed.
+
+    Differences are sums over slices, with 95 % bootstrap intervals over slices.
+    """
+    table, plants = table_of(study), study["plants"]
+    print(f"\n{len(plants)} planted among {study['documents']} documents; planted (of its own slice) / listed")
+    for method in (*METHODS, FILTERED):
+        cells = [summed(table, method, depth) for depth in DEPTHS]
+        print(f"  {method:<16} " + "   ".join(cells))
+    for depth in DEPTHS:
+        print(f"\nin the first {depth}: {' '.join(study['slices'])}")
+        for method in (*METHODS, FILTERED):
+            part = table.filter(pl.col("method") == method, pl.col("depth") == depth)
+            print(f"  {method:<16} " + " ".join(f"{planted:>3}" for planted in part["planted"]))
+    show_reasons(study)
+    missed = [f"{doc_id} ({plant['item_id']})" for doc_id, plant in plants.items() if not plant["flagged"]]
+    print(f"\nnot flagged by decontaminate: {len(missed)} {' '.join(missed)}")
+
+
+def summed(table: pl.DataFrame, method: str, depth: int) -> str:
+    """One method's cell: counts over all slices, and how many more planted documents than ours."""
+    at = table.filter(pl.col("depth") == depth)
+    mine = at.filter(pl.col("method") == method)
+    cell = f"{depth}: {mine['planted'].sum():>4} ({mine['own'].sum():>3}) / {mine['listed'].sum():>4}"
+    if method == "ours":
+        return cell
+    both = mine.join(at.filter(pl.col("method") == "ours"), on="slice", maintain_order="left")
+    more = (both["planted"] - both["planted_right"]).to_numpy().astype(np.float64)
+    low, high = (round(bound * len(more)) for bound in interval(more))
+    return f"{cell}, {more.sum():+.0f} [{low:+d}, {high:+d}]"
+
+
+def show_reasons(study: Mapping[str, Any]) -> None:
+    """Print the planted documents in ours' longest unfiltered lists, with ranks and the labels that put them there.
+
+    A document counts as listed for its carrier if the carrier's label had the slice's operation without the quotation.
+    """
+    plants, deepest = study["plants"], str(DEPTHS[-1])
+    changed = sum(plant["before"] != plant["after"] for plant in plants.values())
+    read = sum(plant["read"] for plant in plants.values())
+    print(f"\nthe judge reads {read} of the quotations, {changed} labels are other than their carriers'; in ours:")
+    for name, entry in study["slices"].items():
+        operation = set(described_by(entry["slice_id"]).solving_operation)
+        for doc_id, rank in entry["ranks"][deepest].items():
+            plant = plants[doc_id]
+            why = "carrier" if operation <= set(plant["before"]["solving_operation"]) else "quotation"
+            before, after = (" ".join(map(str, plant[side].values())) for side in ("before", "after"))
+            print(f"  {name} {rank}: {doc_id} by its {why}, of {plant['slice']}; {before} -> {after}")
+
+
+def main() -> None:
+    """Parse the command line; plant, rank, count and print, or print only."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, help="folder of bench_relevance.py with its labels; gets planted.json")
+    parser.add_argument("--counted", type=Path, help="a planted.json to print")
+    options = parser.parse_args()
+    if options.counted:
+        show(json.loads(options.counted.read_text("utf-8")))
+    elif options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        study = run(options.data, options.out)
+        write_json(options.out / "planted.json", study)
+        show(study)
+    else:
+        parser.error("give --out or --counted")
+
+
+if __name__ == "__main__":
+    main()
