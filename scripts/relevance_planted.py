@@ -46,7 +46,7 @@ from annotator.judges.features import window
 from annotator.label import label
 from annotator.slicing.lattice import described_by
 from annotator.tables import read_labels, write_json
-from annotator.taxonomy import Taxonomy
+from annotator.taxonomy import AXES, Taxonomy
 
 PLANTS = 50  # of each slice
 LEAST_WORDS = 300  # of a carrier, so that the quotation is not most of it
@@ -143,10 +143,9 @@ def planted_corpus(corpus: Corpus, plants: Sequence[Plant]) -> Corpus:
     planted = planted_documents(corpus, plants)
     carriers = pl.Series([plant.carrier for plant in plants], dtype=pl.String).implode()
     taken, out = pl.col("doc_id").is_in(carriers), pl.col("record_id").is_in(carriers)
-    known = corpus.labels.filter(out).select("record_id", "fingerprint").sort("record_id")
-    # A label's fingerprint names judge and text, so labelling the carriers again shows which judge labelled them.
-    again = labels_now(corpus.documents.filter(taken), corpus.taxonomy)
-    if not known.equals(again.select("record_id", "fingerprint").sort("record_id")):
+    known, again = corpus.labels.filter(out), labels_now(corpus.documents.filter(taken), corpus.taxonomy)
+    shown = ["record_id", *AXES, "exercise", "quality", "confidence"]
+    if not known.select(shown).sort("record_id").equals(again.select(shown).sort("record_id")):
         raise ValueError("document_labels.parquet is not by the embedded judge as installed: remove it to label again")
     labels = labels_now(planted, corpus.taxonomy).select(corpus.labels.columns)
     return replace(

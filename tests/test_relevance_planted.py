@@ -77,6 +77,18 @@ def made(tmp_path_factory):
     )
 
 
+def told(corpus):
+    """The corpus with labels that need no judge: lessons are about divisibility, and nothing else is."""
+    lesson = pl.col("record_id").str.starts_with("lesson")
+    operation = pl.when(lesson).then(pl.lit("divisibility_modular")).otherwise(pl.lit("recall"))
+    labels = corpus.labels.with_columns(
+        solving_operation=pl.concat_list(operation),
+        exercise=pl.lit("central"),
+        quality=pl.lit(4, pl.Int64),
+    )
+    return replace(corpus, labels=labels)
+
+
 def test_a_paragraph_goes_between_others_and_changes_none():
     """Wherever the seed puts it, the others stay as they are; it does not break a text that is one paragraph."""
     texts = {inserted("one\n\n  two\n \nthree", "QUOTED", f"seed {k}") for k in range(40)}
@@ -138,7 +150,7 @@ def test_planted_documents_take_the_place_of_their_carriers(made):
 
 def test_labels_by_another_judge_are_refused(made):
     """Planted documents labelled by one judge among documents labelled by another would stand apart for that alone."""
-    other = replace(made, labels=made.labels.with_columns(pl.lit("0" * 64).alias("fingerprint")))
+    other = replace(made, labels=made.labels.with_columns(pl.col("confidence") / 2))
 
     with pytest.raises(ValueError, match=r"document_labels\.parquet is not by the embedded judge"):
         planted_corpus(other, [Plant("divisors", "made/0", "recipe3", answered=True)])
@@ -151,7 +163,7 @@ def test_planted_documents_are_counted_in_all_lists_and_decontamination_leaves_n
         Plant("divisors", "made/0", "lesson3", answered=True),
         Plant("recipes", "made/1", "recipe3", answered=False),
     ]
-    planted = planted_corpus(made, plants)
+    planted = told(planted_corpus(made, plants))
     rows = {"divisors": slice_row("op=divisibility_modular", ["made/0", "made/1"])}
     everything = SimpleNamespace(ranked=lambda queries, seed: {"all": planted.doc_ids.tolist()})
 
@@ -159,7 +171,7 @@ def test_planted_documents_are_counted_in_all_lists_and_decontamination_leaves_n
     study = {
         "documents": made.documents.height,
         "slices": slices,
-        "plants": described(made, planted, plants),
+        "plants": described(told(made), planted, plants),
     }
 
     at_50 = table_of(study).filter(pl.col("depth") == 50).rows_by_key("method", named=True, unique=True)
