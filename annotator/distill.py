@@ -160,7 +160,8 @@ def _examples_of(path: Path) -> pl.DataFrame:
     if "kind" not in frame.columns:
         frame = frame.with_columns(kind=pl.lit("item" if "prompt" in frame.columns else "document"))
     if "text" not in frame.columns:
-        rows = frame.select("prompt", "choices", "target").iter_rows()
+        choices = pl.col("choices") if "choices" in frame.columns else pl.lit(None)
+        rows = frame.select("prompt", choices, "target").iter_rows()
         frame = frame.with_columns(text=pl.Series([item_text(*row) for row in rows]))
     missing = [pl.lit(None).alias(name) for name in GRADES if name not in frame.columns]
     columns = ["record_id", "kind", *AXES, *GRADES, "text"]
