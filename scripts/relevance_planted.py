@@ -33,7 +33,6 @@ from bench_relevance import (
     interval,
     item_texts,
     members,
-    quotations,
     quoting,
     read_corpus,
     slice_row,
@@ -50,8 +49,7 @@ from annotator.taxonomy import AXES, Taxonomy
 
 PLANTS = 50  # of each slice
 LEAST_WORDS = 300  # of a carrier, so that the quotation is not most of it
-SHOWN = ("solving_operation", "background_condition", "exercise", "quality")
-FILTERED = "ours, filter on"
+UNPLANTED, FILTERED = "ours, unplanted", "ours, filter on"  # carriers in the lists of the corpus as it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,47 +157,59 @@ def count_planted(
     rows: Mapping[str, pl.DataFrame],
     queries: Mapping[str, Sequence[str]],
     corpus: Corpus,
+    planted: Corpus,
     plants: Sequence[Plant],
     baselines: Ranker,
 ) -> dict[str, Any]:
-    """Slice name -> which planted documents each method lists, and where they stand in the lists of ours.
+    """Slice name -> which planted documents each method lists, and at which ranks.
 
     Args:
         rows, queries: SLICES of one row, and ids of failing items, by slice name.
-        corpus: with the plants.
+        corpus, planted: without and with the plants. Where ours lists carriers of the first tells what it lists for
+            the quotation's sake.
+        baselines: of the second.
     """
-    by_id, slices = {plant.doc_id: plant.item_id for plant in plants}, {}
+    by_id, by_carrier = ({getattr(plant, key): plant.doc_id for plant in plants} for key in ("doc_id", "carrier"))
+    deepest, slices = DEPTHS[-1], {}
     for name, row in rows.items():
         slice_id = row["slice_id"][0]
         lists = baselines.ranked(item_texts(corpus.items, queries[name]), slice_id)
-        cut = {method: {depth: ids[:depth] for depth in DEPTHS} for method, ids in lists.items()}
-        cut["ours"] = {depth: ours(row, corpus, depth, filtered=False) for depth in DEPTHS}
-        cut[FILTERED] = {depth: ours(row, corpus, depth, filtered=True) for depth in DEPTHS}
         slices[name] = {
             "slice_id": slice_id,
-            "counts": {method: quotations(by_depth, by_id) for method, by_depth in cut.items()},
-            "ranks": {
-                str(depth): {doc_id: rank for rank, doc_id in enumerate(ids, 1) if doc_id in by_id}
-                for depth, ids in cut["ours"].items()
+            "lists": {method: {str(deepest): ranks(ids, by_id)} for method, ids in lists.items()}
+            | {
+                "ours": {str(depth): ranks(ours(row, planted, depth, filtered=False), by_id) for depth in DEPTHS},
+                UNPLANTED: {
+                    str(depth): ranks(ours(row, corpus, depth, filtered=False), by_carrier) for depth in DEPTHS
+                },
+                # Slow; and as the filter judges a document alone, whom it stops here it stops in shorter lists.
+                FILTERED: {str(deepest): ranks(ours(row, planted, deepest, filtered=True), by_id)},
             },
         }
         print(f"{slice_id}: done", flush=True)
     return slices
 
 
+def ranks(ids: Sequence[str], planted: Mapping[str, str]) -> dict[str, Any]:
+    """How many documents are listed, and the ranks of those that are keys of `planted`, under its values."""
+    return {
+        "listed": len(ids),
+        "ranks": {planted[doc_id]: rank for rank, doc_id in enumerate(ids, 1) if doc_id in planted},
+    }
+
+
 def described(corpus: Corpus, planted: Corpus, plants: Sequence[Plant]) -> dict[str, dict[str, Any]]:
-    """doc_id -> the plant, whether `decontaminate` flags it, whether the judge's window reads it, labels before it and
-    after it."""
+    """doc_id -> the plant.
+
+    flagged: by `decontaminate`. read: the judge's window holds the quotation. before, after: operations in the label of
+    the carrier and of the planted document.
+    """
     ids = pl.Series([plant.doc_id for plant in plants], dtype=pl.String).implode()
     documents = planted.documents.filter(pl.col("doc_id").is_in(ids))
     hits = quoting(replace(planted, documents=documents))[0]
     texts = dict(documents.select("doc_id", "text").iter_rows())
     heads = dict(corpus.items.select("item_id", pl.col("prompt").str.slice(0, 80)).iter_rows())
-    shown = {
-        row.pop("record_id"): row
-        for table in (corpus.labels, planted.labels)
-        for row in table.select("record_id", *SHOWN).iter_rows(named=True)
-    }
+    before, after = (dict(c.labels.select("record_id", "solving_operation").iter_rows()) for c in (corpus, planted))
     return {
         plant.doc_id: {
             "slice": plant.slice_name,
@@ -207,8 +217,8 @@ def described(corpus: Corpus, planted: Corpus, plants: Sequence[Plant]) -> dict[
             "answered": plant.answered,
             "flagged": plant.doc_id in hits,
             "read": heads[plant.item_id] in window(texts[plant.doc_id]),
-            "before": shown[plant.carrier],
-            "after": shown[plant.doc_id],
+            "before": sorted(before[plant.carrier]),
+            "after": sorted(after[plant.doc_id]),
         }
         for plant in plants
     }
@@ -223,78 +233,82 @@ def run(data: Path, folder: Path) -> dict[str, Any]:
         rows[name], queries[name] = slice_row(slice_id, item_ids), failing(item_ids, wrong, slice_id)[0]
     plants = choose(queries, carriers_of(corpus.documents, quoting(corpus)[0]))
     planted = planted_corpus(corpus, plants)
-    slices = count_planted(rows, queries, planted, plants, Baselines(planted, folder))
+    slices = count_planted(rows, queries, corpus, planted, plants, Baselines(planted, folder))
     return {"documents": corpus.documents.height, "slices": slices, "plants": described(corpus, planted, plants)}
 
 
 def table_of(study: Mapping[str, Any]) -> pl.DataFrame:
-    """One row a slice, method and depth: listed, planted (documents with any slice's quotation), own (this slice's)."""
-    return pl.DataFrame(
-        [
-            {
-                "slice": name,
-                "method": method,
-                "depth": int(depth),
-                "listed": found["listed"],
-                "planted": len(found["contaminated"]),
-                "own": sum(study["plants"][doc_id]["slice"] == name for doc_id in found["contaminated"]),
-            }
-            for name, entry in study["slices"].items()
-            for method, by_depth in entry["counts"].items()
-            for depth, found in by_depth.items()
-        ]
-    )
+    """One row a slice, method and depth.
+
+    listed: documents, at most `depth`. planted: those with any slice's quotation. own: with this slice's. even: planted
+    among the first so many as ours lists there.
+    """
+    rows = []
+    for name, entry in study["slices"].items():
+        for depth in DEPTHS:
+            length = entry["lists"]["ours"][str(depth)]["listed"]
+            for method, by_depth in entry["lists"].items():
+                found = by_depth.get(str(depth), by_depth[str(DEPTHS[-1])])
+                at = {doc_id: rank for doc_id, rank in found["ranks"].items() if rank <= depth}
+                rows.append(
+                    {
+                        "slice": name,
+                        "method": method,
+                        "depth": depth,
+                        "listed": min(depth, found["listed"]),
+                        "planted": len(at),
+                        "own": sum(study["plants"][doc_id]["slice"] == name for doc_id in at),
+                        "even": sum(rank <= length for rank in at.values()),
+                    }
+                )
+    return pl.DataFrame(rows)
 
 
 def show(study: Mapping[str, Any]) -> None:
-    """Print planted documents by method and depth, over all slices and in each; where ours lists them; what is missed.
-
-    Differences are sums over slices, with 95 % bootstrap intervals over slices.
-    """
+    """Print the planted documents in the lists, over all slices and in each, and what quotations do to labels."""
     table, plants = table_of(study), study["plants"]
-    print(f"\n{len(plants)} planted among {study['documents']} documents; planted (of its own slice) / listed")
-    for method in (*METHODS, FILTERED):
-        cells = [summed(table, method, depth) for depth in DEPTHS]
-        print(f"  {method:<16} " + "   ".join(cells))
+    print(f"\n{len(plants)} planted in {study['documents']} documents: listed planted, of them of the slice / listed;")
+    print("more than ours, 95 % bootstrap over slices; the same with lists as long as ours")
+    methods = [method for method in (*METHODS, UNPLANTED, FILTERED) if method in set(table["method"])]
     for depth in DEPTHS:
-        print(f"\nin the first {depth}: {' '.join(study['slices'])}")
-        for method in (*METHODS, FILTERED):
-            part = table.filter(pl.col("method") == method, pl.col("depth") == depth)
-            print(f"  {method:<16} " + " ".join(f"{planted:>3}" for planted in part["planted"]))
-    show_reasons(study)
+        print(f"\nin the first {depth}; by slice: {' '.join(study['slices'])}")
+        at = table.filter(pl.col("depth") == depth)
+        for method in methods:
+            mine = at.filter(pl.col("method") == method)
+            by_slice = " ".join(f"{planted:>2}" for planted in mine["planted"])
+            print(f"  {method:<16} {compared(mine, at.filter(pl.col('method') == 'ours')):<88} {by_slice}")
+    show_labels(study)
     missed = [f"{doc_id} ({plant['item_id']})" for doc_id, plant in plants.items() if not plant["flagged"]]
-    print(f"\nnot flagged by decontaminate: {len(missed)} {' '.join(missed)}")
+    print(f"not flagged by decontaminate: {len(missed)} {' '.join(missed)}")
 
 
-def summed(table: pl.DataFrame, method: str, depth: int) -> str:
-    """One method's cell: counts over all slices, and how many more planted documents than ours."""
-    at = table.filter(pl.col("depth") == depth)
-    mine = at.filter(pl.col("method") == method)
-    cell = f"{depth}: {mine['planted'].sum():>4} ({mine['own'].sum():>3}) / {mine['listed'].sum():>4}"
-    if method == "ours":
-        return cell
-    both = mine.join(at.filter(pl.col("method") == "ours"), on="slice", maintain_order="left")
-    more = (both["planted"] - both["planted_right"]).to_numpy().astype(np.float64)
-    low, high = (round(bound * len(more)) for bound in interval(more))
-    return f"{cell}, {more.sum():+.0f} [{low:+d}, {high:+d}]"
+def compared(mine: pl.DataFrame, own: pl.DataFrame) -> str:
+    """Sums over slices of one method at one depth, and of its differences to ours, with bootstrap intervals."""
+    cell = f"{mine['planted'].sum():>3}, {mine['own'].sum():>3} / {mine['listed'].sum():>4}"
+    for column in ("planted", "even"):
+        more = (mine[column] - own["planted"]).to_numpy().astype(np.float64)
+        low, high = (round(bound * len(more)) for bound in interval(more))
+        cell += f"   {mine[column].sum():>3}: {more.sum():+.0f} [{low:+d}, {high:+d}]"
+    return cell
 
 
-def show_reasons(study: Mapping[str, Any]) -> None:
-    """Print the planted documents in ours' longest unfiltered lists, with ranks and the labels that put them there.
-
-    A document counts as listed for its carrier if the carrier's label had the slice's operation without the quotation.
-    """
+def show_labels(study: Mapping[str, Any]) -> None:
+    """Print what the quotations change in the labels, and what in the longest lists of ours, with ranks."""
     plants, deepest = study["plants"], str(DEPTHS[-1])
-    changed = sum(plant["before"] != plant["after"] for plant in plants.values())
     read = sum(plant["read"] for plant in plants.values())
-    print(f"\nthe judge reads {read} of the quotations, {changed} labels are other than their carriers'; in ours:")
+    other = sum(plant["before"] != plant["after"] for plant in plants.values())
+    print(f"\nthe judge's window holds {read} of the quotations; {other} planted documents have other operations than")
+    gained = 0
+    for plant in plants.values():
+        sought = set(described_by(study["slices"][plant["slice"]]["slice_id"]).solving_operation)
+        gained += sought <= set(plant["after"]) and not sought <= set(plant["before"])
+    print(f"their carriers, {gained} gain that of their slice; in the first {deepest} of ours:")
     for name, entry in study["slices"].items():
-        operation = set(described_by(entry["slice_id"]).solving_operation)
-        for doc_id, rank in entry["ranks"][deepest].items():
-            plant = plants[doc_id]
-            why = "carrier" if operation <= set(plant["before"]["solving_operation"]) else "quotation"
-            before, after = (" ".join(map(str, plant[side].values())) for side in ("before", "after"))
-            print(f"  {name} {rank}: {doc_id} by its {why}, of {plant['slice']}; {before} -> {after}")
+        without, listed = (entry["lists"][method][deepest]["ranks"] for method in (UNPLANTED, "ours"))
+        for doc_id, rank in listed.items():
+            plant, earlier = plants[doc_id], without.get(doc_id, "not listed")
+            labels = f"{' '.join(plant['before'])} -> {' '.join(plant['after'])}"
+            print(f"  {name} {rank}, its carrier {earlier}: {doc_id}, quotes an item of {plant['slice']}; {labels}")
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import relevance_planted
 from bench_relevance import labelled, slice_row
 from relevance_planted import (
     FILTERED,
+    UNPLANTED,
     Plant,
     carriers_of,
     choose,
@@ -164,26 +165,31 @@ def test_planted_documents_are_counted_in_all_lists_and_decontamination_leaves_n
         Plant("recipes", "made/1", "recipe3", answered=False),
     ]
     planted = told(planted_corpus(made, plants))
-    rows = {"divisors": slice_row("op=divisibility_modular", ["made/0", "made/1"])}
+    rows = {
+        name: slice_row(slice_id, ["made/0", "made/1"])
+        for name, slice_id in (("divisors", "op=divisibility_modular"), ("recipes", "op=causal_reasoning"))
+    }
     everything = SimpleNamespace(ranked=lambda queries, seed: {"all": planted.doc_ids.tolist()})
 
-    slices = count_planted(rows, {"divisors": ["made/0", "made/1"]}, planted, plants, everything)
-    study = {
-        "documents": made.documents.height,
-        "slices": slices,
-        "plants": described(told(made), planted, plants),
-    }
+    queries = {name: ["made/0", "made/1"] for name in rows}
+    slices = count_planted(rows, queries, told(made), planted, plants, everything)
+    study = {"documents": made.documents.height, "slices": slices, "plants": described(told(made), planted, plants)}
 
-    at_50 = table_of(study).filter(pl.col("depth") == 50).rows_by_key("method", named=True, unique=True)
-    assert (at_50["all"]["listed"], at_50["all"]["planted"], at_50["all"]["own"]) == (18, 2, 1)
-    assert (at_50["ours"]["planted"], at_50["ours"]["own"]) == (1, 1)
-    assert at_50[FILTERED]["planted"] == 0
-    assert slices["divisors"]["ranks"]["50"].keys() == {"lesson3+planted"}
+    at_50 = (
+        table_of(study)
+        .filter(pl.col("depth") == 50, pl.col("slice") == "divisors")
+        .rows_by_key("method", named=True, unique=True)
+    )
+    assert [at_50["all"][count] for count in ("listed", "planted", "own", "even")] == [18, 2, 1, 1]
+    assert [at_50["ours"][count] for count in ("listed", "planted", "own", "even")] == [8, 1, 1, 1]
+    assert at_50[UNPLANTED]["planted"] == 1
+    assert [at_50[FILTERED][count] for count in ("listed", "planted")] == [7, 0]
+    assert study["slices"]["divisors"]["lists"]["ours"]["50"]["ranks"].keys() == {"lesson3+planted"}
     assert [plant["flagged"] for plant in study["plants"].values()] == [True, True]
 
     show(study)
 
     printed = capsys.readouterr().out
-    assert "2 planted among 18 documents" in printed
-    assert "lesson3+planted by its carrier, of divisors" in printed
+    assert "2 planted in 18 documents" in printed
+    assert "lesson3+planted, quotes an item of divisors; divisibility_modular -> divisibility_modular" in printed
     assert "not flagged by decontaminate: 0" in printed
