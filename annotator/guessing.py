@@ -13,11 +13,22 @@ def guess_floors(items: pl.DataFrame, samples: pl.DataFrame, item_ids: list[str]
 
     None where an item has no target, or an output no text: then nothing can be scored again.
     """
+    found = stated_answers(items, samples, item_ids)
+    return None if found is None else guess_floor(*found, k)
+
+
+def stated_answers(
+    items: pl.DataFrame, samples: pl.DataFrame, item_ids: list[str]
+) -> tuple[list[list[str | None]], list[str]] | None:
+    """The first stated answer of every output, and a gold answer, of each of these items, in their order.
+
+    The outputs of an item come in the order of their texts. None where an item has no target, or an output no text.
+    """
     if "target" not in items.columns or "response" not in samples.columns:
         return None
     wanted = pl.DataFrame({"item_id": item_ids})
     known = items.unique("item_id", keep="first").join(wanted, on="item_id", how="semi").drop_nulls("target")
-    outputs = samples.join(wanted, on="item_id", how="semi")
+    outputs = samples.join(wanted, on="item_id", how="semi").sort("item_id", "response")
     if known.height < len(item_ids) or outputs["response"].null_count():
         return None
     golds = {row["item_id"]: gold_of(row["target"], row.get("choices")) for row in known.to_dicts()}
@@ -25,4 +36,4 @@ def guess_floors(items: pl.DataFrame, samples: pl.DataFrame, item_ids: list[str]
     for item_id, text in outputs.select("item_id", "response").iter_rows():
         found = answers_in(text, golds[item_id])
         given[item_id].append(found[0].value if found else None)
-    return guess_floor(list(given.values()), [min(golds[item_id].accepted) for item_id in item_ids], k)
+    return list(given.values()), [min(golds[item_id].accepted) for item_id in item_ids]

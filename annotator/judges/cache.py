@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diskcache
 import orjson
@@ -29,6 +29,9 @@ from annotator.errors import BadInput
 from annotator.judges.claims import Claims
 from annotator.readers.compressed import chunks
 from annotator.tables import write_whole
+
+if TYPE_CHECKING:
+    from annotator.judges import Reply
 
 _LOG = logging.getLogger(__name__)
 _FOLDER = "answers"
@@ -63,6 +66,13 @@ class Answer:
     strategy: str
     usage: Sequence[int]
     confidence: float | None = None
+
+    @classmethod
+    def of(cls, reply: Reply) -> Answer:
+        """What is kept of a judge's reply."""
+        usage = reply.usage
+        spent = (usage.requests, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
+        return cls(reply.label, reply.model, reply.strategy, spent, reply.confidence)
 
 
 def encode(key: str, answer: Answer) -> bytes:

@@ -68,7 +68,7 @@ class PanelJudge:
         for outcome in outcomes:
             if isinstance(outcome, Reply | Unanswered):
                 usage.add(outcome.usage)
-        paid = {place: _answer_of(reply) for place, reply in zip(open_votes, outcomes) if isinstance(reply, Reply)}
+        paid = {place: Answer.of(reply) for place, reply in zip(open_votes, outcomes) if isinstance(reply, Reply)}
         if self._kept and paid:
             await self._kept.keep([(keys[place], answer) for place, answer in paid.items()])
         valid = [answer for place in range(self.votes) if (answer := known[place] or paid.get(place)) is not None]
@@ -92,13 +92,6 @@ class PanelJudge:
             await voter.close()
         if self._kept:
             self._kept.close()
-
-
-def _answer_of(reply: Reply) -> Answer:
-    """What the cache keeps of a reply."""
-    usage = reply.usage
-    spent = (usage.requests, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
-    return Answer(reply.label, reply.model, reply.strategy, spent, reply.confidence)
 
 
 def _key(identity: str, user: str) -> str:

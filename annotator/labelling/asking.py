@@ -262,7 +262,7 @@ class Asking:
         given_up, self._given_up = self._given_up, []
         if not group and not given_up:
             return
-        answers = [(job, _answer(reply)) for job, reply in group]
+        answers = [(job, Answer.of(reply)) for job, reply in group]
         if self._cache is not None:
             rows = [(job.key, answer) for job, answer in answers]
             try:
@@ -305,12 +305,6 @@ class Asking:
             self._spending.stop("a failure to write")  # the failure itself is raised when all is gathered
         else:
             self._finishing.discard(future)
-
-
-def _answer(reply: Reply) -> Answer:
-    usage = reply.usage
-    spent = (usage.requests, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
-    return Answer(reply.label, reply.model, reply.strategy, spent, reply.confidence)
 
 
 def _run_to_its_end(work: Coroutine[Any, Any, None]) -> None:

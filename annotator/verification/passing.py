@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.diagnosis.answers import Gold, answers_in, gold_of
+from annotator.guessing import stated_answers
 from annotator.scores import guess_floor, item_scores
 from annotator.slicing.outcomes import rounded
 
@@ -25,7 +25,9 @@ def pass_table(
         "after": after.join(wanted, on="item_id", how="semi"),
     }
     most = min(int(item_scores(frame)["samples"].min()) for frame in sides.values())
-    answers = {name: _answers(items, frame) for name, frame in sides.items()}
+    answers = {
+        name: stated_answers(items, frame, frame["item_id"].unique().sort().to_list()) for name, frame in sides.items()
+    }
     rows = []
     k = 1
     while k <= most:
@@ -37,20 +39,3 @@ def pass_table(
         rows.append(row)
         k *= 2
     return rows
-
-
-def _answers(items: pl.DataFrame, samples: pl.DataFrame) -> tuple[list[list[str | None]], list[str]] | None:
-    """First stated answer of every output, per item, and the gold answers; None where the log lacks either."""
-    if "target" not in items.columns or "response" not in samples.columns or samples["response"].null_count():
-        return None
-    known = items.unique("item_id").drop_nulls("target")
-    golds: dict[str, Gold] = {
-        row["item_id"]: gold_of(row["target"], row.get("choices")) for row in known.sort("item_id").to_dicts()
-    }
-    if not set(samples["item_id"].to_list()) <= set(golds):
-        return None
-    given: dict[str, list[str | None]] = {item_id: [] for item_id in sorted(set(samples["item_id"].to_list()))}
-    for item_id, text in samples.sort("item_id", "response").select("item_id", "response").iter_rows():
-        found = answers_in(text, golds[item_id])
-        given[item_id].append(found[0].value if found else None)
-    return list(given.values()), [min(golds[item_id].accepted) for item_id in given]
