@@ -238,13 +238,13 @@ def run(data: Path, folder: Path) -> dict[str, Any]:
 
 
 def table_of(study: Mapping[str, Any]) -> pl.DataFrame:
-    """One row a slice, method and depth.
+    """One row a slice, method and depth, in order of slice. A method with one list, the longest, has that one cut.
 
     listed: documents, at most `depth`. planted: those with any slice's quotation. own: with this slice's. even: planted
     among the first so many as ours lists there.
     """
     rows = []
-    for name, entry in study["slices"].items():
+    for name, entry in sorted(study["slices"].items()):
         for depth in DEPTHS:
             length = entry["lists"]["ours"][str(depth)]["listed"]
             for method, by_depth in entry["lists"].items():
@@ -271,7 +271,7 @@ def show(study: Mapping[str, Any]) -> None:
     print("more than ours, 95 % bootstrap over slices; the same with lists as long as ours")
     methods = [method for method in (*METHODS, UNPLANTED, FILTERED) if method in set(table["method"])]
     for depth in DEPTHS:
-        print(f"\nin the first {depth}; by slice: {' '.join(study['slices'])}")
+        print(f"\nin the first {depth}; by slice: {' '.join(sorted(study['slices']))}")
         at = table.filter(pl.col("depth") == depth)
         for method in methods:
             mine = at.filter(pl.col("method") == method)
@@ -303,7 +303,7 @@ def show_labels(study: Mapping[str, Any]) -> None:
         sought = set(described_by(study["slices"][plant["slice"]]["slice_id"]).solving_operation)
         gained += sought <= set(plant["after"]) and not sought <= set(plant["before"])
     print(f"their carriers, {gained} gain that of their slice; in the first {deepest} of ours:")
-    for name, entry in study["slices"].items():
+    for name, entry in sorted(study["slices"].items()):
         without, listed = (entry["lists"][method][deepest]["ranks"] for method in (UNPLANTED, "ours"))
         for doc_id, rank in listed.items():
             plant, earlier = plants[doc_id], without.get(doc_id, "not listed")
