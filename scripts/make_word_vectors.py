@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -20,21 +21,22 @@ import polars as pl
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from annotator.judges.features import plain_hash, tokens, window
+from annotator.judges.features import window, word_hashes
 
 WORDS = 40_000
 DIMENSIONS = 128
+_WORD = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|\\?[^\W\d_]+|[^\w\s]")
 
 
 def word_counts(data: Path) -> Counter[str]:
-    """In how many documents and items each token occurs."""
+    """In how many documents and items each word occurs."""
     counts: Counter[str] = Counter()
     for path in sorted((data / "corpus").glob("*.parquet")):
         for text in pl.read_parquet(path, columns=["text"])["text"]:
-            counts.update(set(tokens(window(text))))
+            counts.update(set(_WORD.findall(window(text).lower())))
     for path in sorted((data / "benchmarks").glob("*.jsonl.gz")):
         for line in gzip.decompress(path.read_bytes()).splitlines():
-            counts.update(set(tokens(orjson.loads(line)["question"])))
+            counts.update(set(_WORD.findall(orjson.loads(line)["question"].lower())))
     return counts
 
 
@@ -48,15 +50,13 @@ def main() -> None:
     pieces = load_file(arguments.model / "model.safetensors")["embeddings"].astype(np.float64)[:, :DIMENSIONS]
     counts = word_counts(arguments.data)
     counts.update({piece: 2 for piece in tokeniser.get_vocab() if piece.isalpha() and len(piece) > 2})
-    words = [word for word in counts if not word.isdigit() and word != "\n"]
-    chosen = sorted(words, key=lambda word: (-counts[word], word))[:WORDS]
+    chosen = sorted(counts, key=lambda word: (-counts[word], word))[:WORDS]
     by_hash: dict[int, np.ndarray] = {}
     for word in chosen:
         ids = [i for i in tokeniser.encode(word.lstrip("\\"), add_special_tokens=False).ids if i < len(pieces)]
-        if ids:
-            by_hash.setdefault(
-                plain_hash(word), pieces[ids].sum(axis=0)
-            )  # of two words with one hash the commoner stays
+        found = word_hashes(word).tolist()
+        if ids and len(found) == 1:  # of two words with one hash the commoner stays
+            by_hash.setdefault(found[0], pieces[ids].sum(axis=0))
     hashes = np.array(sorted(by_hash), dtype=np.uint32)
     vectors = np.array([by_hash[value] for value in hashes.tolist()])
     scale = np.abs(vectors).max(axis=0) / 127.0

@@ -89,12 +89,6 @@ def test_the_reference_answer_and_the_options_decide_the_form(student):
     assert labels["output_constraint"].to_list()[2] == "option"
 
 
-@given(st.text(alphabet=st.characters(max_codepoint=127)))
-def test_ascii_text_has_the_tokens_of_the_general_rule(text):
-    """The faster pattern for ASCII is a short cut, not another rule."""
-    assert features.tokens(text) == features.tokens(f"{text} é")[:-1]
-
-
 def test_a_long_text_is_seen_at_its_head_middle_and_tail():
     """The window holds at most 4,000 characters and two line ends, and keeps both ends of the text."""
     seen = features.window("a" * 10_000 + "m" * 1_000 + "z" * 10_000)

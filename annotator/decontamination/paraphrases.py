@@ -32,6 +32,7 @@ NUMBERS = 0.75  # of a question's numbers must stand in the passage
 _NEAR = 0.5  # cosine of word vectors: below, a pair is not worth an encoding
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _PARAGRAPH = re.compile(r"\S(?:.|\n(?!\s*\n))*")
+_WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _SPELT = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _WORD_NUMBERS = {word: str(value) for value, word in enumerate(_SPELT)} | {"twice": "2", "half": "2", "dozen": "12"}
@@ -131,14 +132,14 @@ def numbers_agree(question: str, passage: str) -> bool:
 
 
 def _numbers(text: str) -> set[str]:
-    spelt = {_WORD_NUMBERS[word] for word in features.tokens(text) if word in _WORD_NUMBERS}
+    spelt = {_WORD_NUMBERS[word] for word in _WORD.findall(text.lower()) if word in _WORD_NUMBERS}
     return spelt | {number.replace(",", "") for number in _NUMBER.findall(text)}
 
 
 def _word_vector(text: str) -> np.ndarray:
     """The unit mean of the text's distinct words, each taken apart from what is common to all words."""
     hashes, vectors = _words()
-    wanted = np.array(sorted({features.plain_hash(word) for word in features.tokens(text)}), dtype=hashes.dtype)
+    wanted = np.unique(features.word_hashes(text)).astype(hashes.dtype)
     at = np.minimum(np.searchsorted(hashes, wanted), len(hashes) - 1)
     return _unit(vectors[at[hashes[at] == wanted]].sum(axis=0))
 

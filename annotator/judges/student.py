@@ -25,7 +25,7 @@ import scipy.sparse as sp
 
 from annotator.errors import BadInput
 from annotator.fingerprint import fingerprint, without_surrogates
-from annotator.judges import encoder, features
+from annotator.judges import encoder, features, shape
 from annotator.taxonomy import AXES, MAX_OPERATIONS
 
 Kind = Literal["item", "document"]
@@ -67,6 +67,7 @@ class Side:
     """What labels one kind of text: the features it knows, and its heads."""
 
     slot_of_hash: np.ndarray
+    known: np.ndarray  # whether each possible hash has a slot
     idf: np.ndarray
     centre: np.ndarray
     weights: np.ndarray
@@ -224,8 +225,10 @@ def _side(card: dict[str, Any], arrays: Any, kind: str, *, encoded: bool) -> Sid
     for raw in card["heads"]:
         head = Head(raw["name"], tuple(raw["values"]), int(raw["start"]), float(raw["temperature"]))
         heads[head.name] = head
+    slot_of_hash = slots(hashes)
     side = Side(
-        slot_of_hash=slots(hashes),
+        slot_of_hash=slot_of_hash,
+        known=slot_of_hash >= 0,
         idf=arrays[f"{kind}.idf"].astype(np.float64),
         centre=arrays[f"{kind}.centre"].astype(np.float32),
         weights=weights.astype(np.float32) * scale,
@@ -235,7 +238,7 @@ def _side(card: dict[str, Any], arrays: Any, kind: str, *, encoded: bool) -> Sid
         encoded_centre=arrays[f"{kind}.encoded_centre"].astype(np.float32) if encoded else None,
     )
     columns = max(head.start + len(head.values) for head in heads.values())
-    rows = len(hashes) + len(features.shape_names()) + word_vectors()[1].shape[1] + encoded * encoder.DIMENSIONS
+    rows = len(hashes) + len(shape.names()) + word_vectors()[1].shape[1] + encoded * encoder.DIMENSIONS
     if side.weights.shape != (rows, columns) or side.bias.shape != (columns,):
         raise ValueError("the arrays do not fit the card")
     if len(side.idf) != len(hashes) or any(axis not in heads for axis in (*AXES, OPERATION_SET)):
@@ -244,7 +247,7 @@ def _side(card: dict[str, Any], arrays: Any, kind: str, *, encoded: bool) -> Sid
 
 
 def _predict(side: Side, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
-    batch = features.extract(texts, kind)
+    batch = features.extract(texts, kind, known=side.known)
     encoded = encoder.encode(texts, kind) if side.encoded_centre is not None else None
     # Sparse times dense adds row by row in a fixed order, so a text scores the same in any batch; rounding hides the
     # last bits, in which machines differ, and the first of equal values in taxonomy order wins.
