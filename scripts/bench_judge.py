@@ -1,17 +1,16 @@
-"""The quality and speed of the embedded judge beside simpler ones trained on the same labels, as one table.
+"""The quality of the embedded judges beside simpler ones that learn from the same labels, as one table.
 
     python scripts/bench_judge.py --gold ../shared/gold --data ../shared/data [--side item] [--skip-unseen]
 
 seen: trained on silver + dev, scored on test.jsonl (the same sources). unseen: whole benchmarks or corpus sources of
 silver + dev held out, ten folds. Baselines: the commonest value; TF-IDF with logistic regression (scikit-learn);
-fastText (fasttext-community or fasttext-numpy2-wheel; left out with a remark where neither is installed).
+fastText (fasttext-community or fasttext-numpy2-wheel; left out with a remark where neither is installed). All learn
+from the written examples too, as the embedded judges do; with --labels-only they learn from silver + dev alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,15 +18,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from train_embedded import read_gold, read_texts
 
+from annotator.distill import written_examples
 from annotator.distillation.heads import score_answers, source_folds
 from annotator.judges.features import window
-from annotator.judges.student import Student, embedded_path
+from annotator.judges.student import embedded_path
 from annotator.taxonomy import AXES, GRADES
 
 try:
@@ -36,30 +37,39 @@ except ImportError:
     fasttext = None
 
 Answers = tuple[np.ndarray, np.ndarray]  # values, and the probability of each
-Method = Callable[[Sequence[str], np.ndarray, Sequence[str]], Answers]
+Values = dict[str, np.ndarray]  # axis -> the value of each text
+Method = Callable[[Sequence[str], Values, Sequence[str]], dict[str, Answers]]
 
 
-def majority(_texts: Sequence[str], values: np.ndarray, asked: Sequence[str]) -> Answers:
-    """The commonest training value, with its share as probability."""
+def majority(_texts: Sequence[str], labels: Values, asked: Sequence[str]) -> dict[str, Answers]:
+    """The commonest training value of each axis, with its share as probability."""
+    return {axis: _commonest(values, len(asked)) for axis, values in labels.items()}
+
+
+def _commonest(values: np.ndarray, times: int) -> Answers:
     (value, count), *_ = sorted(Counter(values.tolist()).items(), key=lambda pair: (-pair[1], pair[0]))
-    return np.full(len(asked), value), np.full(len(asked), count / len(values))
+    return np.full(times, value), np.full(times, count / len(values))
 
 
-def tfidf(texts: Sequence[str], values: np.ndarray, asked: Sequence[str]) -> Answers:
+def tfidf(texts: Sequence[str], labels: Values, asked: Sequence[str]) -> dict[str, Answers]:
     """TF-IDF of words and pairs, and logistic regression, one value against the rest."""
-    if len(set(values)) == 1:
-        return majority(texts, values, asked)
     vectoriser = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, max_features=30_000)
-    model = OneVsRestClassifier(LogisticRegression(C=10.0, solver="liblinear")).fit(
-        vectoriser.fit_transform(texts), values
-    )
-    probability = model.predict_proba(vectoriser.transform(asked))
-    return model.classes_[probability.argmax(axis=1)], probability.max(axis=1)
+    rows = vectoriser.fit_transform(texts)
+    asked_rows = vectoriser.transform(asked)
+    answers = {}
+    for axis, values in labels.items():
+        if len(set(values)) == 1:
+            answers[axis] = _commonest(values, len(asked))
+            continue
+        model = OneVsRestClassifier(LogisticRegression(C=10.0, solver="liblinear")).fit(rows, values)
+        probability = model.predict_proba(asked_rows)
+        answers[axis] = model.classes_[probability.argmax(axis=1)], probability.max(axis=1)
+    return answers
 
 
-def fast_text(texts: Sequence[str], values: np.ndarray, asked: Sequence[str]) -> Answers:
-    """fastText, word pairs, 25 epochs, one thread."""
-    return ask_fast_text(train_fast_text(texts, values), asked)
+def fast_text(texts: Sequence[str], labels: Values, asked: Sequence[str]) -> dict[str, Answers]:
+    """fastText, word pairs, 25 epochs, one thread, one model an axis."""
+    return {axis: ask_fast_text(train_fast_text(texts, values), asked) for axis, values in labels.items()}
 
 
 def train_fast_text(texts: Sequence[str], values: np.ndarray) -> Any:
@@ -91,56 +101,59 @@ def column(table: pl.DataFrame, name: str) -> np.ndarray:
     return values.to_numpy().astype(str)
 
 
-def held_out(method: Method, texts: list[str], values: np.ndarray, folds: np.ndarray) -> Answers:
-    """Answers on every text by a model that never saw its fold."""
-    answers, sure = np.empty(len(texts), dtype=values.dtype), np.zeros(len(texts))
+def values_of(table: pl.DataFrame, kind: str) -> Values:
+    """The values of all axes, and of the grades of documents."""
+    return {axis: column(table, axis) for axis in (*AXES, *(GRADES if kind == "document" else ()))}
+
+
+def held_out(
+    method: Method, texts: list[str], labels: Values, folds: np.ndarray, beside: tuple[list[str], Values]
+) -> dict[str, Answers]:
+    """Answers on every text by a model that never saw its fold, and always the texts beside."""
+    answers = {axis: (np.empty(len(texts), dtype=object), np.zeros(len(texts))) for axis in labels}
     for fold in np.unique(folds):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        answers[test], sure[test] = method([texts[i] for i in train], values[train], [texts[i] for i in test])
-    return answers, sure
+        lesson = [texts[i] for i in train] + beside[0]
+        known = {axis: np.concatenate([values[train], beside[1][axis]]) for axis, values in labels.items()}
+        for axis, (given, sure) in method(lesson, known, [texts[i] for i in test]).items():
+            answers[axis][0][test], answers[axis][1][test] = given, sure
+    return {axis: (given.astype(str), sure) for axis, (given, sure) in answers.items()}
 
 
-def quality(train: pl.DataFrame, test: pl.DataFrame, kind: str, methods: dict[str, Method], *, unseen: bool) -> None:
+def quality(
+    train: pl.DataFrame,
+    test: pl.DataFrame,
+    beside: pl.DataFrame,
+    kind: str,
+    methods: dict[str, Method],
+    *,
+    unseen: bool,
+) -> None:
     """Print one line per axis and method."""
-    card = Student.load(embedded_path()).card["scores"]
-    train, test = (table.filter(pl.col("kind") == kind).sort("record_id") for table in (train, test))
-    texts, asked = ([window(text) for text in table["text"]] for table in (train, test))
+    train, test, beside = (table.filter(pl.col("kind") == kind).sort("record_id") for table in (train, test, beside))
+    texts, asked, more = ([window(text) for text in table["text"]] for table in (train, test, beside))
+    labels, wanted, more_labels = (values_of(table, kind) for table in (train, test, beside))
     folds = source_folds(train["source"].to_numpy().astype(str))
-    for axis in (*AXES, *(GRADES if kind == "document" else ())):
-        values, wanted = column(train, axis), column(test, axis)
-        for name, method in methods.items():
-            seen = score(method(texts, values, asked), wanted)
-            show(kind, axis, name, seen, score(held_out(method, texts, values, folds), values) if unseen else None)
-        show(kind, axis, "embedded", card["test"][kind][axis], card[kind]["unseen_sources"][axis])
+    lesson = {axis: np.concatenate([labels[axis], more_labels[axis]]) for axis in labels}
+    found = {}
+    for name, method in methods.items():
+        seen = method(texts + more, lesson, asked)
+        far = held_out(method, texts, labels, folds, (more, more_labels)) if unseen else None
+        found[name] = {
+            axis: (score(seen[axis], wanted[axis]), score(far[axis], labels[axis]) if far else None) for axis in labels
+        }
+    for spec in ("embedded", "embedded:accurate"):
+        scores = orjson.loads((embedded_path(spec) / "card.json").read_bytes())["scores"]
+        found[spec] = {axis: (scores["test"][kind][axis], scores[kind]["unseen_sources"][axis]) for axis in labels}
+    for axis in labels:
+        for name in found:
+            show(kind, axis, name, *found[name][axis])
 
 
 def show(kind: str, axis: str, name: str, *scores: dict[str, float] | None) -> None:
     """Print kappa, macro-F1 and ECE, seen then unseen."""
     figures = [f"{s['kappa']:6.3f} {s['macro_f1']:5.3f} {s['ece']:5.3f}" if s else " " * 18 for s in scores]
-    print(f"{kind:9}{axis:22}{name:12}{'  |'.join(figures)}", flush=True)
-
-
-def speed(data: Path, train: pl.DataFrame) -> None:
-    """Print documents a CPU second, parquet in to columns out, and those of fastText's own predict loop."""
-    shard = data / "corpus" / "part-000.parquet"
-    student = Student.load(embedded_path())
-    start = time.process_time()
-    texts = pl.read_parquet(shard, columns=["text"])["text"].to_list()
-    student.predict(texts, "document")
-    mine = len(texts) / (time.process_time() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    mean = sum(map(len, texts)) / len(texts)
-    print(f"speed: {mine:,.0f} documents a CPU second, {mean:,.0f} characters each, all axes, peak {peak:,.0f} MiB")
-    if fasttext is None:
-        return
-    rows = train.filter(pl.col("kind") == "document")
-    model = train_fast_text(rows["text"].to_list(), column(rows, "task_type"))
-    start = time.process_time()
-    ask_fast_text(model, pl.read_parquet(shard, columns=["text"])["text"].to_list())
-    theirs = len(texts) / (time.process_time() - start)
-    print(
-        f"speed: fastText {theirs:,.0f} documents a CPU second for one axis of whole texts; six axes {theirs / 6:,.0f}"
-    )
+    print(f"{kind:9}{axis:22}{name:19}{'  |'.join(figures)}", flush=True)
 
 
 def main() -> None:
@@ -149,20 +162,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--side", choices=["item", "document"], action="append")
     parser.add_argument("--skip-unseen", action="store_true", help="leave out the ten folds of the baselines")
+    parser.add_argument("--labels-only", action="store_true", help="the baselines learn from no written examples")
     arguments = parser.parse_args()
     gold = [read_gold(arguments.gold / f"{name}.jsonl") for name in ("silver", "dev", "test")]
     texts = read_texts(arguments.data, {name for table in gold for name in table["record_id"]})
     train = pl.concat(gold[:2], how="diagonal_relaxed").join(texts, on="record_id")
     test = gold[2].join(texts, on="record_id")
+    beside = written_examples().clear() if arguments.labels_only else written_examples()
     methods: dict[str, Method] = {"majority": majority, "tfidf": tfidf}
     if fasttext is None:
         print("fastText is left out: install fasttext-community or fasttext-numpy2-wheel to compare with it")
     else:
         methods["fasttext"] = fast_text
-    print(f"{'side':9}{'axis':22}{'judge':12}{'seen: kappa F1 ECE':18}  |{'unseen: kappa F1 ECE':18}")
+    print(f"{'side':9}{'axis':22}{'judge':19}{'seen: kappa F1 ECE':18}  |{'unseen: kappa F1 ECE':18}")
     for kind in arguments.side or ["item", "document"]:
-        quality(train, test, kind, methods, unseen=not arguments.skip_unseen)
-    speed(arguments.data, train)
+        quality(train, test, beside, kind, methods, unseen=not arguments.skip_unseen)
 
 
 if __name__ == "__main__":
