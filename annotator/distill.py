@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from annotator.distillation.heads import (
     fit_heads,
     held_out_scores,
     random_folds,
+    reduced,
     score,
     source_folds,
 )
@@ -252,29 +254,29 @@ def _train(lesson: Lesson) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[
         encoded_centre = lesson.encoded.mean(axis=0, dtype=np.float64).astype(np.float32)
         design = student.with_embeddings(design, lesson.encoded, encoded_centre)
     design = design.astype(np.float64)
-    gram = (design @ design.T).toarray()
-    examples = fit_examples(gram, lesson)
+    rows = reduced((design @ design.T).toarray())
+    examples = fit_examples(rows.texts, lesson)
     ids, sources = lesson.ids[: lesson.labelled], lesson.sources[: lesson.labelled]
     held_out = {
-        "seen_sources": held_out_scores(gram, lesson, random_folds(ids), examples),
-        "unseen_sources": held_out_scores(gram, lesson, source_folds(sources), examples),
+        "seen_sources": held_out_scores(rows.texts, lesson, random_folds(ids), examples),
+        "unseen_sources": held_out_scores(rows.texts, lesson, source_folds(sources), examples),
     }
     heads, blocks, biases, start, scores = [], [], [], 0, {name: {} for name in held_out}
-    fitted = fit_heads(gram, lesson, np.arange(len(gram)), start=examples)
+    fitted = fit_heads(rows.texts, lesson, np.arange(len(rows.texts)), start=examples)
     for name, (values, target) in lesson.targets.items():
-        dual, bias = fitted[name]
-        blocks.append(design.T @ dual)
+        weights, bias = fitted[name]
+        blocks.append(design.T @ (rows.mixes @ weights))
         biases.append(bias)
-        temperature = 1.0
+        calibration = student.Calibration(1.0, 1.0, 0.0)
         if name != student.OPERATION_SET:
             wanted = target[: lesson.labelled]
             pooled = np.concatenate([outcome[name] for outcome in held_out.values()])
-            temperature = _temperature(pooled, np.concatenate([wanted] * len(held_out)))
+            calibration = _calibrated(pooled, np.concatenate([wanted] * len(held_out)))
             for how, outcome in held_out.items():
-                scores[how][name] = score(outcome[name] / temperature, wanted)
-        heads.append({"name": name, "values": list(values), "start": start, "temperature": round(temperature, 4)})
+                scores[how][name] = score(outcome[name], wanted, calibration)
+        heads.append({"name": name, "values": list(values), "start": start} | asdict(calibration))
         start += len(values)
-    scores["learning_curve"] = learning_curve(gram, lesson, examples, held_out["seen_sources"])
+    scores["learning_curve"] = learning_curve(rows.texts, lesson, examples, held_out["seen_sources"])
     weights, bias = np.hstack(blocks), np.concatenate(biases)
     scale = np.maximum(np.abs(weights).max(axis=0), 1e-12) / 127.0
     threshold = _set_threshold(held_out["seen_sources"], lesson)
@@ -300,15 +302,24 @@ def _vocabulary(lesson: Lesson) -> tuple[np.ndarray, np.ndarray]:
     return hashes[enough], idf.astype(np.float32).astype(np.float64)
 
 
-def _temperature(scores: np.ndarray, target: np.ndarray) -> float:
-    """The divisor of the scores with the least cross-entropy on held-out texts (Guo et al. 2017, ICML)."""
+def _calibrated(scores: np.ndarray, target: np.ndarray) -> student.Calibration:
+    """The calibration of least cross-entropy on held-out texts."""
 
-    def loss(log_temperature: float) -> float:
+    def of_all(log_temperature: float) -> float:
         scaled = scores / np.exp(log_temperature)
         return float((scipy.special.logsumexp(scaled, axis=1) - (target * scaled).sum(axis=1)).mean())
 
-    found = scipy.optimize.minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    found = scipy.optimize.minimize_scalar(of_all, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 1e-4})
+    temperature = float(np.exp(found.x))
+    odds = student.log_odds(student.softmax(scores / temperature).max(axis=1))
+    sign = np.where(scores.argmax(axis=1) == target.argmax(axis=1), 1.0, -1.0)
+
+    def of_highest(line: np.ndarray) -> float:
+        away = (line[0] - 1.0) ** 2 + line[1] ** 2  # keeps it finite where all answers are right
+        return float(np.logaddexp(0.0, -sign * (line[0] * odds + line[1])).sum() + away)
+
+    slope, offset = scipy.optimize.minimize(of_highest, [1.0, 0.0], method="L-BFGS-B").x
+    return student.Calibration(*(round(float(each), 4) for each in (temperature, slope, offset)))
 
 
 def _set_threshold(held_out: dict[str, np.ndarray], lesson: Lesson) -> float:

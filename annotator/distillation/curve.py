@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from annotator.distillation.heads import Duals, Lesson, held_out_scores, random_folds, score
+from annotator.distillation.heads import Fits, Lesson, held_out_scores, kappa, random_folds
 from annotator.fingerprint import fingerprint
 from annotator.judges import student
 
@@ -16,7 +16,7 @@ LITTLE = 0.01  # kappa; less than this is not worth the price of a third more la
 
 
 def learning_curve(
-    gram: np.ndarray, lesson: Lesson, start: Duals | None, whole: dict[str, np.ndarray]
+    rows: np.ndarray, lesson: Lesson, start: Fits | None, whole: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """Held-out kappa with a quarter, half, three quarters and all of the labels.
 
@@ -36,15 +36,18 @@ def learning_curve(
     axes = [name for name in lesson.targets if name != student.OPERATION_SET]
     # Without the set head, which costs as much as all others together and has no kappa.
     part = replace(lesson, targets={axis: lesson.targets[axis] for axis in axes})
-    outcomes = [held_out_scores(gram, part, folds, start, kept=rank < count) for count in counts[:-1]] + [whole]
+    outcomes = [held_out_scores(rows, part, folds, start, kept=rank < count) for count in counts[:-1]] + [whole]
     wanted = {axis: lesson.targets[axis][1][: lesson.labelled] for axis in axes}
-    kappa = {axis: [score(outcome[axis], wanted[axis])["kappa"] for outcome in outcomes] for axis in axes}
-    mean = np.mean([kappa[axis] for axis in axes], axis=0)
+    kappas = {
+        axis: [kappa(outcome[axis].argmax(axis=1), wanted[axis].argmax(axis=1)) for outcome in outcomes]
+        for axis in axes
+    }
+    mean = np.mean([kappas[axis] for axis in axes], axis=0)
     slope = float(np.polyfit(np.log2(counts), mean, 1)[0])
     noise = _noise_of_last_step(outcomes, wanted, fingerprint(sorted(ids.tolist())))
     return {
         "labels": counts,
-        "kappa": kappa,
+        "kappa": kappas,
         "mean": [round(float(each), 4) for each in mean],
         "per_doubling": round(slope, 4),
         "noise": round(noise, 4),

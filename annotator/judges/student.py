@@ -4,7 +4,7 @@ A fast student sees words, the shape of the text and the mean vector of its word
 of `annotator.judges.encoder`, about a hundred times slower.
 
 student/
-  card.json     taxonomy version, data, encoder or null, heads with their values and temperatures, measured scores
+  card.json     taxonomy version, data, encoder or null, heads with their values and calibration, measured scores
   weights.npz   per side: `hash`, `idf`, `weights` (int8), `scale`, `bias`; arrays only, never pickled objects
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 import orjson
 import polars as pl
 import scipy.sparse as sp
+import scipy.special
 
 from annotator.errors import BadInput
 from annotator.fingerprint import fingerprint, without_surrogates
@@ -29,7 +30,7 @@ from annotator.judges import encoder, features, shape
 from annotator.taxonomy import AXES, MAX_OPERATIONS
 
 Kind = Literal["item", "document"]
-CARD_FORMAT = 1
+CARD_FORMAT = 2
 MAX_EVIDENCE_CHARS = 200
 WORDS_WEIGHT = 3.0  # of the words' block in the kernel against 1 for shape and meaning each; 1, 2 and 4 were tried
 OPERATION_SET = "operation_set"  # the head that says which operations belong to the set, primary or not
@@ -51,13 +52,36 @@ def embedded_path(spec: str = "embedded") -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """From the scores of a head's values to the probability that the highest of them is right.
+
+    The scores are divided by `temperature` (Guo et al. 2017, ICML); then the log odds of the likeliest value are
+    stretched by `slope` and moved by `offset` (Platt 1999).
+    """
+
+    temperature: float
+    slope: float
+    offset: float
+
+    def sure(self, scores: np.ndarray) -> np.ndarray:
+        """Texts x values to the probability of each text's highest."""
+        highest = softmax(scores / self.temperature).max(axis=1, initial=0.0)
+        return scipy.special.expit(self.slope * log_odds(highest) + self.offset)
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """ln(p / (1 - p)), with p kept a ten-thousandth away from 0 and 1."""
+    return scipy.special.logit(np.clip(probability, 1e-4, 1.0 - 1e-4))
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """Columns `start : start + len(values)` of a side's weights score these values of one axis."""
 
     name: str
     values: tuple[str, ...]
     start: int
-    temperature: float
+    calibration: Calibration
 
     def columns(self, scores: np.ndarray) -> np.ndarray:
         return scores[:, self.start : self.start + len(self.values)]
@@ -224,8 +248,8 @@ def _side(card: dict[str, Any], arrays: Any, kind: str, *, encoded: bool) -> Sid
     weights, scale = arrays[f"{kind}.weights"], arrays[f"{kind}.scale"]
     heads = {}
     for raw in card["heads"]:
-        head = Head(raw["name"], tuple(raw["values"]), int(raw["start"]), float(raw["temperature"]))
-        heads[head.name] = head
+        calibration = Calibration(*(float(raw[name]) for name in ("temperature", "slope", "offset")))
+        heads[raw["name"]] = Head(raw["name"], tuple(raw["values"]), int(raw["start"]), calibration)
     slot_of_hash = slots(hashes)
     side = Side(
         slot_of_hash=slot_of_hash,
@@ -257,9 +281,8 @@ def _predict(side: Side, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
     for name, head in side.heads.items():
         if name == OPERATION_SET:
             continue
-        probability = softmax(head.columns(scores) / head.temperature)
-        chosen[name] = probability.argmax(axis=1)
-        sure[name] = np.round(probability.max(axis=1, initial=0.0), 4)
+        chosen[name] = head.columns(scores).argmax(axis=1)
+        sure[name] = np.round(head.calibration.sure(head.columns(scores)), 4)
     if kind == "document":
         chosen["exercise"] = _agreeing_exercise(side, scores, chosen)
     for name in ("background_condition", "task_type"):
