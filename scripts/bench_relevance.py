@@ -4,7 +4,7 @@
     python scripts/bench_relevance.py --judged docs/relevance
 
 Ours stands beside random, BM25, and embedding similarity to the mean and to the nearest item. The first form labels
-items and documents with the embedded judge, ranks the corpus for twelve slices in each way, and writes
+items and documents with embedded:accurate (half an hour), ranks the corpus for twelve slices in each way, and writes
 FOLDER/pool/SLICE.jsonl with SLICE.md: the documents of all lists in an order that hides which list they are from, to be
 read and graded 2 (clearly), 1 (partly) or 0 by the question in SLICE.md, one {"id", "grade"} a line; with --graded only
 those that have no grade yet. The second form reads lists.json and those grades, SLICE.jsonl, from one folder and prints
@@ -35,6 +35,7 @@ from annotator.slicing.lattice import Conjunction, described_by
 from annotator.tables import SLICES, read_labels, write_json, write_text
 from annotator.taxonomy import AXES, Taxonomy, load_taxonomy
 
+JUDGE = "embedded:accurate"
 TOP = 50
 DEPTHS = (TOP, 200, 500)  # at which documents that quote items are counted
 STUDIED = {
@@ -68,10 +69,10 @@ HEAD, MIDDLE = 900, 600  # characters of a document that are read
 
 
 def labelled(kind: str, source: Path, folder: Path, taxonomy: Taxonomy) -> pl.DataFrame:
-    """Labels by the embedded judge, made on the first call and kept in the folder."""
+    """Labels by the better of the embedded judges, made on the first call and kept in the folder."""
     out = folder / f"{kind}_labels.parquet"
     if not out.exists():
-        label([source], out=out, judge=open_judge("embedded", kind=kind, taxonomy=taxonomy), cache_dir=None)
+        label([source], out=out, judge=open_judge(JUDGE, kind=kind, taxonomy=taxonomy), cache_dir=None)
     return read_labels(out, kind)
 
 

@@ -5,7 +5,7 @@
 
 Few documents of the real corpus quote a benchmark. Here fifty failing items of each slice of bench_relevance.py, all of
 them queries of the rankings, are put into real documents, one into each, as a paragraph of its own; half of them with
-options and answer. The planted documents take the place of the real ones, get labels by the embedded judge, and every
+options and answer. The planted documents take the place of the real ones, get labels by the same judge, and every
 ranking runs over the whole corpus as it does there. FOLDER is bench_relevance.py's: document_labels.parquet and
 item_labels.parquet, which are made where they are missing, and the models that it keeps. The first form writes
 FOLDER/planted.json and prints it, the second prints an earlier one. Needs what bench_relevance.py needs.
@@ -26,6 +26,7 @@ import numpy as np
 import polars as pl
 from bench_relevance import (
     DEPTHS,
+    JUDGE,
     METHODS,
     STUDIED,
     Baselines,
@@ -124,11 +125,11 @@ def planted_documents(corpus: Corpus, plants: Sequence[Plant]) -> pl.DataFrame:
 
 
 def labels_now(documents: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
-    """LABELS of some documents by the embedded judge as it is installed."""
+    """LABELS of some documents by the judge of the study as it is installed."""
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "documents.parquet", Path(folder) / "labels.parquet"
         documents.write_parquet(source)
-        label([source], out=out, judge=open_judge("embedded", kind="document", taxonomy=taxonomy), cache_dir=None)
+        label([source], out=out, judge=open_judge(JUDGE, kind="document", taxonomy=taxonomy), cache_dir=None)
         return read_labels(out, "document")
 
 
@@ -144,7 +145,7 @@ def planted_corpus(corpus: Corpus, plants: Sequence[Plant]) -> Corpus:
     known, again = corpus.labels.filter(out), labels_now(corpus.documents.filter(taken), corpus.taxonomy)
     shown = ["record_id", *AXES, "exercise", "quality", "confidence"]
     if not known.select(shown).sort("record_id").equals(again.select(shown).sort("record_id")):
-        raise ValueError("document_labels.parquet is not by the embedded judge as installed: remove it to label again")
+        raise ValueError(f"document_labels.parquet is not by {JUDGE} as installed: remove it to label again")
     labels = labels_now(planted, corpus.taxonomy).select(corpus.labels.columns)
     return replace(
         corpus,

@@ -153,7 +153,7 @@ def test_labels_by_another_judge_are_refused(made):
     """Planted documents labelled by one judge among documents labelled by another would stand apart for that alone."""
     other = replace(made, labels=made.labels.with_columns(pl.col("confidence") / 2))
 
-    with pytest.raises(ValueError, match=r"document_labels\.parquet is not by the embedded judge"):
+    with pytest.raises(ValueError, match=r"document_labels\.parquet is not by embedded:accurate"):
         planted_corpus(other, [Plant("divisors", "made/0", "recipe3", answered=True)])
 
 

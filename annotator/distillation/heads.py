@@ -16,7 +16,7 @@ from annotator.taxonomy import Kind
 PENALTY = 0.02
 _FOLDS = 5
 
-RANK = 1500  # of the texts' rows
+RANK = 4000  # of the texts' rows: with 1,500 of 3,824, kappa of the grades on unseen sources fell by .03 to .06
 
 Fits = dict[str, tuple[np.ndarray, np.ndarray]]
 """head name -> (weights: RANK or fewer x values, bias of each value)."""
@@ -47,8 +47,8 @@ class Rows:
     """Texts in as few dimensions as tell them apart: `texts @ texts.T` is nearly the Gram matrix of their features.
 
     There are far more features than texts. By the representer theorem the best weights are a mix of the training
-    texts, so a head is fitted in the space that the texts span, and of that only in the RANK widest directions (the
-    leading eigenvectors of the Gram matrix), since the penalty keeps weights off the others.
+    texts, so a head is fitted in the space that the texts span. Of that only the RANK widest directions are kept (the
+    leading eigenvectors of the Gram matrix), so that the time of a fit grows with the texts and not with their square.
 
     texts: texts x directions. mixes: texts x directions, the mix of texts that each direction is.
     """
