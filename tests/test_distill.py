@@ -132,11 +132,16 @@ def test_whole_sources_are_held_out_together():
 
 
 def test_kappa_f1_and_ece_match_a_worked_example():
-    """Cohen 1960's form: 35 of 50 agree, chance .5, kappa .4; F1 by hand; one bin, |.9 - .7| = .2."""
+    """Cohen 1960's form: 35 of 50 agree, chance .5, kappa .4; F1 by hand; one bin, |.9 - .7| = .2.
+
+    By chance, the mean distance of 50 answers from .9 is about sqrt(2 / pi) * sqrt(.9 * .1 / 50) = .034.
+    """
     given = np.array([1] * 20 + [1] * 5 + [0] * 10 + [0] * 15)
     wanted = np.array([1] * 20 + [0] * 5 + [1] * 10 + [0] * 15)
 
-    assert score_answers(given, wanted, np.full(50, 0.9)) == {"kappa": 0.4, "macro_f1": 0.697, "ece": 0.2}
+    scores = score_answers(given, wanted, np.full(50, 0.9))
+    assert scores.pop("ece_floor") == pytest.approx(0.034, abs=0.004)
+    assert scores == {"kappa": 0.4, "macro_f1": 0.697, "ece": 0.2}
 
 
 def test_a_record_given_twice_counts_once(tmp_path):
