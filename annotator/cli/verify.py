@@ -124,5 +124,5 @@ def _points(effect: dict[str, Any] | None) -> str:
     """An effect in points with its interval; nothing where there is none."""
     if effect is None:
         return ""
-    ends = "" if effect["low"] is None else f" [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
-    return f"{100 * effect['estimate']:+.1f}{ends}"
+    ends = "" if effect["low"] is None else f" [{100 * effect['low']:+z.1f}, {100 * effect['high']:+z.1f}]"
+    return f"{100 * effect['estimate']:+z.1f}{ends}"

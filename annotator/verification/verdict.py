@@ -22,7 +22,7 @@ def verdict_of(found: dict[str, Any], *, margin: float, min_effect: float) -> tu
     gained = _above(target, 0)
     beaten = [arm["name"] for arm in found["controls"] if not _above(arm["over_control_target"], 0)]
     lost = found["regressions"]["lost"]
-    points = f"{100 * target['estimate']:+.1f} points on the target slices"
+    points = f"{100 * target['estimate']:+z.1f} points on the target slices"
     if gained and not beaten and not lost:
         over = f", more than with {', '.join(arm['name'] for arm in found['controls'])}" if found["controls"] else ""
         return "confirmed", f"{points}{over}, and no slice lost."
