@@ -53,6 +53,7 @@ class Application:
             if limit
         }
         self._replies_to_lose = dict(faults.lost_replies)
+        self.completions.count_by(faults.vocabulary)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Routes one request. Plain comparisons: aiohttp's router would cost a good part of an answer."""

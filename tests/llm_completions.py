@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ class Completions:
     def __init__(self, answer: Answer | None = None) -> None:
         self._answer = answer
         self._prefix_tokens: dict[str, int] = {}
+        self.count_by(None)
         self._prompt_schemas: dict[str, dict[str, Any] | None] = {}
         self._strict_problems: dict[bytes, str | None] = {}
         self._served = 0
@@ -65,22 +67,38 @@ class Completions:
             if problem := self._strict_problems[key]:
                 raise Rejected(f"Invalid schema for {param} '{name}': {problem}", param, "invalid_schema")
 
+    def count_by(self, vocabulary: str | None) -> None:
+        """Count prompts by a vocabulary of bpe-openai from now on, or four characters a token."""
+        if vocabulary is None:
+            self._tokens = lambda texts: sum(map(len, texts)) // 4
+            return
+        import bpe_openai  # not among the dependencies: only a benchmark asks for it
+
+        encode = bpe_openai.get_encoding(vocabulary).encode_ordinary
+
+        def count(text: str) -> int:
+            return len(encode(text))
+
+        of_prefix = lru_cache(count)
+        self._tokens = lambda texts: sum(map(of_prefix, texts[:-1])) + count(texts[-1])
+
     def prompt_tokens(self, body: dict[str, Any]) -> int:
-        """Four characters of the messages and of the schema each, and four tokens a message."""
-        chars = sum(len(message_text(message)) for message in body["messages"])
-        schema = _sent_schema(body, ())
-        return (chars + (len(orjson.dumps(schema)) if schema else 0)) // 4 + 4 * len(body["messages"])
+        """Those of the schema and of the messages, and four tokens a message."""
+        return self._tokens(_texts(body)) + 4 * len(body["messages"])
 
     def usage(self, body: dict[str, Any], answer_chars: int) -> dict[str, Any]:
         """Token counts; a repeated static prefix from 1,024 tokens on counts as cached in steps of 128, as at OpenAI.
 
-        The prefix is all but the last message.
+        The prefix is the schema and all messages but the last.
         """
-        prefix = "\n".join(message_text(message) for message in body["messages"][:-1])
+        texts = _texts(body)
+        prefix = "\n".join(texts[:-1])
         cached = self._prefix_tokens.get(prefix)
         if cached is None:
-            cached, self._prefix_tokens[prefix] = 0, len(prefix) // 4 // 128 * 128 if len(prefix) >= 4096 else 0
-        prompt, completion = self.prompt_tokens(body), answer_chars // 4 + 1
+            tokens = self._tokens([prefix])
+            cached, self._prefix_tokens[prefix] = 0, tokens // 128 * 128 if tokens >= 1024 else 0
+        prompt = self._tokens(texts) + 4 * len(body["messages"])
+        completion = answer_chars // 4 + 1
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
@@ -169,6 +187,12 @@ class Completions:
         if fault == "length":
             choice["finish_reason"] = "length"
         return choice, len(text)
+
+
+def _texts(body: dict[str, Any]) -> list[str]:
+    """What is counted of a request: the schema, where it sends one, and its messages."""
+    schema = _sent_schema(body, ())
+    return ([orjson.dumps(schema).decode()] if schema else []) + [message_text(each) for each in body["messages"]]
 
 
 def _called_tool(body: dict[str, Any], ignores: Any) -> str | None:

@@ -84,6 +84,7 @@ class Faults:
         batch_polls: how often a batch must be looked at until it has ended.
         batch_failed, batch_expired: share of a batch's lines that fail with 500, or never run.
         batch_empty_error_file: a batch without errors has the error file "" instead of null.
+        vocabulary: prompts are counted by this vocabulary of bpe-openai ("o200k_base"); None: four characters a token.
     """
 
     seed: int = 0
@@ -107,6 +108,7 @@ class Faults:
     batch_failed: float = 0
     batch_expired: float = 0
     batch_empty_error_file: bool = False
+    vocabulary: str | None = None
 
     def __post_init__(self) -> None:
         named = set(self.rates)

@@ -345,7 +345,7 @@ def test_an_endpoint_that_nobody_listens_at_is_a_service_failure(tmp_path):
 
 @pytest.mark.parametrize(
     ("budget", "most"),
-    [(Budget(max_records=25), 25), (Budget(max_tokens=100_000), 25), (Budget(max_cost_usd=0.02), 60)],
+    [(Budget(max_records=25), 25), (Budget(max_tokens=100_000), 25), (Budget(max_cost_usd=0.014), 60)],
     ids=["records", "tokens", "money"],
 )
 def test_a_budget_stops_cleanly_and_what_was_paid_is_free_in_the_next_run(tmp_path, budget, most):
