@@ -253,6 +253,11 @@ def _advice(verdict: str, cause: str | None, findings: list[Finding], residual: 
         )
     elif verdict == "not_data":
         advice.append("Do not change the data mix for this drop: nothing beyond chance is left after re-scoring.")
+    elif not advice:
+        advice.append(
+            "This neither blames nor clears the data, so take slices and documents as hints. Where the logs hold no "
+            "output texts, keep them in both runs (lm-evaluation-harness: --log_samples) and diagnose again."
+        )
     return advice
 
 

@@ -254,6 +254,7 @@ def test_scores_without_texts_forbid_a_verdict():
     candidate = bare.with_columns(score=pl.when(pl.int_range(pl.len()) % 2 == 0).then(0.0).otherwise("score"))
 
     assert verdict(items, candidate, bare) == ("inconclusive", None)
+    assert "--log_samples" in diagnose(items, candidate, reference=bare)["advice"][0]
 
 
 def test_a_fault_and_a_weakness_may_coexist():
