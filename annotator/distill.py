@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import scipy.optimize
+import scipy.sparse as sp
 import scipy.special
 
 from annotator.distillation.curve import learning_curve
@@ -248,12 +249,12 @@ def _train(lesson: Lesson) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[
     """One side: its part of the card, its arrays, its cross-validated scores."""
     hashes, idf = _vocabulary(lesson)
     centre = student.meaning(lesson.batch).mean(axis=0, dtype=np.float64).astype(np.float32)
-    design = student.design(lesson.batch, student.slots(hashes), idf, centre)
+    blocks = student.blocks(lesson.batch, student.slots(hashes), idf, centre)
     encoded_centre = None
     if lesson.encoded is not None:
         encoded_centre = lesson.encoded.mean(axis=0, dtype=np.float64).astype(np.float32)
-        design = student.with_embeddings(design, lesson.encoded, encoded_centre)
-    design = design.astype(np.float64)
+        blocks.append(student.embedding_block(lesson.encoded, encoded_centre))
+    design = sp.hstack(blocks, "csr").astype(np.float64)
     rows = reduced((design @ design.T).toarray())
     examples = fit_examples(rows.texts, lesson)
     ids, sources = lesson.ids[: lesson.labelled], lesson.sources[: lesson.labelled]

@@ -19,6 +19,7 @@ HASH_BITS = 22
 MAX_CHARS = 4000
 
 _HASH_MASK = np.uint32((1 << HASH_BITS) - 1)
+_NO_KEY = np.uint32(0xFFFFFFFF)
 _OPTIONS = "\nOptions:\n"
 _REFERENCE = "\nReference answer: "
 _PLACES = {"item": ("body", "last", "options", "target"), "document": ("body", "first")}
@@ -86,10 +87,12 @@ def _block(texts: Sequence[str], kind: Literal["item", "document"], offset: int,
     owner, line = tokens.text // len(places), np.cumsum(tokens.hashes == LINE_END)
     in_body = tokens.text % len(places) == 0
     is_word = tokens.hashes != LINE_END
-    pair = pairs(tokens.hashes)
-    is_pair = (tokens.text[:-1] == tokens.text[1:]) & is_word[:-1] & is_word[1:]
-    hashes = np.concatenate([(tokens.hashes ^ salt)[is_word], (pair ^ salt[1:])[is_pair]])
-    keys, count = _counted(np.concatenate([owner[is_word], owner[1:][is_pair]]), mixed(hashes) & _HASH_MASK, known)
+    # Of each token, and of it and the one behind it.
+    hashes, counted = np.zeros((len(owner), 2), dtype=np.uint32), np.zeros((len(owner), 2), dtype=bool)
+    hashes[:, 0], counted[:, 0] = tokens.hashes ^ salt, is_word
+    hashes[:-1, 1] = pairs(tokens.hashes) ^ salt[1:]
+    counted[:-1, 1] = (tokens.text[:-1] == tokens.text[1:]) & is_word[:-1] & is_word[1:]
+    keys, count = _counted(owner, mixed(hashes) & _HASH_MASK, counted, known)
     first = np.concatenate([[0], line])[np.searchsorted(owner, np.arange(len(texts)))]
     return Batch(
         count_text=(keys >> np.uint32(HASH_BITS)).astype(np.int64) + offset,
@@ -103,15 +106,29 @@ def _block(texts: Sequence[str], kind: Literal["item", "document"], offset: int,
     )
 
 
-def _counted(owner: np.ndarray, hashes: np.ndarray, known: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """(text << HASH_BITS | hash) of every pair that occurs, ascending, and how often."""
+def _counted(
+    owner: np.ndarray, hashes: np.ndarray, counted: np.ndarray, known: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(text << HASH_BITS | hash) of every pair that occurs, ascending, and how often.
+
+    owner: ascending, one a row of `hashes` and of `counted`, which says what of it counts.
+    """
     if known is not None:
-        kept = np.flatnonzero(known.take(hashes))
-        owner, hashes = owner[kept], hashes[kept]
-    keys = (owner.astype(np.uint32) << np.uint32(HASH_BITS)) | hashes
-    keys.sort()
+        counted = counted & known.take(hashes)
+    kept = np.flatnonzero(counted)
+    owner = owner[kept >> 1]
+    keys = _sorted_by_text(owner, (owner.astype(np.uint32) << np.uint32(HASH_BITS)) | hashes.ravel()[kept])
     first = np.flatnonzero(np.append([True], keys[1:] != keys[:-1])[: len(keys)])
     return keys[first], np.diff(np.append(first, len(keys)))
+
+
+def _sorted_by_text(owner: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Keys that are in order of their texts, sorted: many short rows take a fifth of the time of one long one."""
+    lengths = np.bincount(owner)
+    rows = np.full((len(lengths), lengths.max(initial=0)), _NO_KEY)
+    rows[owner, np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner]] = keys
+    rows.sort(axis=1)
+    return rows[rows != _NO_KEY]
 
 
 def _item_parts(text: str) -> tuple[str, ...]:

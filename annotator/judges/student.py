@@ -35,7 +35,7 @@ MAX_EVIDENCE_CHARS = 200
 WORDS_WEIGHT = 3.0  # of the words' block in the kernel against 1 for shape and meaning each; 1, 2 and 4 were tried
 OPERATION_SET = "operation_set"  # the head that says which operations belong to the set, primary or not
 
-_BATCH = 512  # rows per block: bounds memory at about 100 MB, and changes no result
+_BATCH = 1024
 _MEANINGFUL = ("format", "features", "words", "encoder", "taxonomy_version", "sides")
 _SHIPPED = {"embedded": "embedded", "embedded:accurate": "embedded_accurate"}
 
@@ -96,15 +96,24 @@ class Side:
     idf: np.ndarray
     centre: np.ndarray
     weights: np.ndarray
+    speaks_for: np.ndarray  # operations x known hashes: how much a word speaks for an operation
     bias: np.ndarray
     heads: dict[str, Head]
     set_threshold: float
     encoded_centre: np.ndarray | None  # of an accurate student only
 
-    def matrix(self, batch: features.Batch, encoded: np.ndarray | None) -> sp.csr_array:
-        """What `design` makes of a batch."""
-        plain = design(batch, self.slot_of_hash, self.idf, self.centre)
-        return plain if encoded is None else with_embeddings(plain, encoded, self.encoded_centre)
+    def scores(self, batch: features.Batch, encoded: np.ndarray | None) -> np.ndarray:
+        """Texts x columns of the heads, rounded.
+
+        Sparse times dense adds the columns in ascending order, so a text scores the same in any batch; rounding hides
+        the last bits, in which machines differ.
+        """
+        found = blocks(batch, self.slot_of_hash, self.idf, self.centre)
+        if encoded is not None:
+            found.append(embedding_block(encoded, self.encoded_centre))
+        ends = np.cumsum([block.shape[1] for block in found])[:-1]
+        parts = zip(found, np.split(self.weights, ends), strict=True)
+        return np.round((sum(block @ weights for block, weights in parts) + self.bias).astype(np.float64), 4)
 
 
 def slots(hashes: np.ndarray) -> np.ndarray:
@@ -114,16 +123,27 @@ def slots(hashes: np.ndarray) -> np.ndarray:
     return table
 
 
-def design(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray, centre: np.ndarray) -> sp.csr_array:
-    """Texts x (known hashes, shape columns, dimensions of meaning), blocks of length sqrt(WORDS_WEIGHT), 1 and 1."""
+def blocks(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray, centre: np.ndarray) -> list[sp.sparray]:
+    """Texts x known hashes, shape columns and dimensions of meaning; rows of length sqrt(WORDS_WEIGHT), 1 and 1."""
     words = unit_counts(batch, slot_of_hash, idf) * np.float32(WORDS_WEIGHT**0.5)
-    return sp.hstack([words, unit_shape(batch), sp.csr_array(unit(meaning(batch) - centre))], "csr")
+    return [by_column(words), unit_shape(batch), filled(unit(meaning(batch) - centre))]
 
 
-def with_embeddings(plain: sp.csr_array, encoded: np.ndarray, centre: np.ndarray) -> sp.csr_array:
-    """The design with a block more: the centred embeddings, each of length sqrt(encoder.WEIGHT)."""
-    block = unit(encoded - centre) * np.float32(encoder.WEIGHT**0.5)
-    return sp.hstack([plain, sp.csr_array(block.astype(np.float32))], "csr")
+def embedding_block(encoded: np.ndarray, centre: np.ndarray) -> sp.csr_array:
+    """One block more: the centred embeddings, each of length sqrt(encoder.WEIGHT)."""
+    return filled((unit(encoded - centre) * np.float32(encoder.WEIGHT**0.5)).astype(np.float32))
+
+
+def by_column(words: sp.csr_array) -> sp.csc_array:
+    """The matrix as it is multiplied fastest: the weights of a word are then fetched once, not once a text."""
+    return words.tocsc()
+
+
+def filled(dense: np.ndarray) -> sp.csr_array:
+    """A dense matrix as a sparse one that holds every entry."""
+    rows, columns = dense.shape
+    indices = np.tile(np.arange(columns, dtype=np.int32), rows)
+    return sp.csr_array((dense.ravel(), indices, np.arange(rows + 1) * columns), shape=dense.shape)
 
 
 _WORDS = Path(__file__).parent / "words.npz"
@@ -151,7 +171,7 @@ def meaning(batch: features.Batch) -> np.ndarray:
     words = np.bincount(row, minlength=batch.texts)
     ends = np.concatenate([[0], np.cumsum(words)])
     ones = np.ones(len(row), dtype=np.float32)
-    total = sp.csr_array((ones, slot[known], ends), shape=(batch.texts, len(vectors))) @ vectors
+    total = by_column(sp.csr_array((ones, slot[known], ends), shape=(batch.texts, len(vectors)))) @ vectors
     return total / np.maximum(words, 1).astype(np.float32)[:, None]
 
 
@@ -174,8 +194,11 @@ def unit_counts(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray
 
 def unit_shape(batch: features.Batch) -> sp.csr_array:
     """Texts x shape columns: the marks that are set, each row of length 1."""
-    length = np.sqrt(np.maximum(batch.shape.sum(axis=1, keepdims=True), 1))
-    return sp.csr_array((batch.shape / length).astype(np.float32))
+    columns = batch.shape.shape[1]
+    marks = batch.shape.sum(axis=1, dtype=np.int64)
+    value = np.repeat((1.0 / np.sqrt(np.maximum(marks, 1))).astype(np.float32), marks)
+    ends = np.concatenate([[0], np.cumsum(marks)])
+    return sp.csr_array((value, np.flatnonzero(batch.shape) % columns, ends), shape=batch.shape.shape)
 
 
 class Student:
@@ -250,13 +273,15 @@ def _side(card: dict[str, Any], arrays: Any, kind: str, *, encoded: bool) -> Sid
     for raw in card["heads"]:
         calibration = Calibration(*(float(raw[name]) for name in ("temperature", "slope", "offset")))
         heads[raw["name"]] = Head(raw["name"], tuple(raw["values"]), int(raw["start"]), calibration)
-    slot_of_hash = slots(hashes)
+    slot_of_hash, idf = slots(hashes), arrays[f"{kind}.idf"].astype(np.float64)
+    real = weights.astype(np.float32) * scale
     side = Side(
         slot_of_hash=slot_of_hash,
         known=slot_of_hash >= 0,
-        idf=arrays[f"{kind}.idf"].astype(np.float64),
+        idf=idf,
         centre=arrays[f"{kind}.centre"].astype(np.float32),
-        weights=weights.astype(np.float32) * scale,
+        weights=real,
+        speaks_for=np.ascontiguousarray(heads["solving_operation"].columns(real)[: len(hashes)].T) * idf,
         bias=arrays[f"{kind}.bias"].astype(np.float32),
         heads=heads,
         set_threshold=float(card["set_threshold"]),
@@ -274,9 +299,7 @@ def _side(card: dict[str, Any], arrays: Any, kind: str, *, encoded: bool) -> Sid
 def _predict(side: Side, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
     batch = features.extract(texts, kind, known=side.known)
     encoded = encoder.encode(texts, kind) if side.encoded_centre is not None else None
-    # Sparse times dense adds row by row in a fixed order, so a text scores the same in any batch; rounding hides the
-    # last bits, in which machines differ, and the first of equal values in taxonomy order wins.
-    scores = np.round((side.matrix(batch, encoded) @ side.weights + side.bias).astype(np.float64), 4)
+    scores = side.scores(batch, encoded)
     chosen, sure, columns = {}, {}, {}
     for name, head in side.heads.items():
         if name == OPERATION_SET:
@@ -287,7 +310,7 @@ def _predict(side: Side, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
         chosen["exercise"] = _agreeing_exercise(side, scores, chosen)
     for name in ("background_condition", "task_type"):
         columns[name] = _named(side.heads[name], chosen[name])
-    columns["solving_operation"] = pl.Series(_operations(side, scores, chosen), dtype=pl.List(pl.String))
+    columns["solving_operation"] = _listed(_operations(side, scores, chosen))
     columns["output_constraint"] = _named(side.heads["output_constraint"], chosen["output_constraint"])
     if kind == "document":
         columns["exercise"] = _named(side.heads["exercise"], chosen["exercise"])
@@ -323,7 +346,13 @@ def _agreeing_exercise(side: Side, scores: np.ndarray, chosen: dict[str, np.ndar
     return np.where(is_recall[chosen["solving_operation"]], none, carried_out.argmax(axis=1))
 
 
-def _operations(side: Side, scores: np.ndarray, chosen: dict[str, np.ndarray]) -> list[list[str]]:
+def _listed(lists: Sequence[tuple[str, ...]]) -> pl.Series:
+    """A column of lists, most of which are the same few: a list at a time is slow to make."""
+    places = {each: at for at, each in enumerate(dict.fromkeys(lists))}
+    return pl.Series(list(map(list, places)), dtype=pl.List(pl.String)).gather([places[each] for each in lists])
+
+
+def _operations(side: Side, scores: np.ndarray, chosen: dict[str, np.ndarray]) -> list[tuple[str, ...]]:
     """The primary operation, then the likeliest others of the set head above its threshold."""
     head = side.heads[OPERATION_SET]
     primary = side.heads["solving_operation"].values
@@ -338,7 +367,7 @@ def _operations(side: Side, scores: np.ndarray, chosen: dict[str, np.ndarray]) -
                 break
             if head.values[column] != names[0]:
                 names.append(head.values[column])
-        lists.append(names)
+        lists.append(tuple(names))
     return lists
 
 
@@ -348,13 +377,22 @@ def _evidence(side: Side, batch: features.Batch, operation: np.ndarray) -> list[
         return []
     in_body = batch.word_line >= 0
     text, slot = batch.word_text[in_body], side.slot_of_hash[batch.words[in_body]]
-    column = side.heads["solving_operation"].start + operation[text]
-    weight = np.where(slot >= 0, side.weights[slot, column] * side.idf[slot], 0.0)
-    lines = int(batch.word_line.max(initial=0)) + 1
-    line = text * lines + batch.word_line[in_body]
-    total = np.bincount(line, weights=weight, minlength=batch.texts * lines).astype(np.float64)
-    total[np.bincount(line, minlength=batch.texts * lines) == 0] = -np.inf
-    best = np.round(total, 6).reshape(batch.texts, lines).argmax(axis=1)
+    known = np.flatnonzero(slot >= 0)
+    weight = np.zeros(len(slot))
+    weight[known] = side.speaks_for[operation[text[known]], slot[known]]
+    line = batch.word_line[in_body]
+    begins = np.flatnonzero(np.append([True], (text[1:] != text[:-1]) | (line[1:] != line[:-1]))[: len(text)])
+    of_line = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(text))))
+    total = np.round(np.bincount(of_line, weights=weight, minlength=len(begins)), 6)
+    first, owners = (
+        np.flatnonzero(np.append([True], text[begins][1:] != text[begins][:-1])[: len(begins)]),
+        text[begins],
+    )
+    highest = np.zeros(batch.texts)
+    highest[owners[first]] = np.maximum.reduceat(total, first) if len(first) else 0.0
+    speaks = np.flatnonzero(total == highest[owners])[::-1]
+    best = np.zeros(batch.texts, dtype=np.int64)
+    best[owners[speaks]] = line[begins[speaks]]  # backwards, so that the first of equal lines stays
     quotes = []
     for body, at in zip(batch.bodies, best, strict=True):
         quote = body.split("\n")[at].strip() or next((line.strip() for line in body.split("\n") if line.strip()), "")
