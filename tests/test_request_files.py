@@ -7,6 +7,7 @@ import json
 import orjson
 import pytest
 from click.testing import CliRunner
+from command_line import annotator, refused
 
 from annotator.cli import application
 from annotator.prompts import load_prompt
@@ -61,3 +62,21 @@ def test_the_form_of_the_answer_stands_in_words_and_in_the_schema(line):
 def test_the_instructions_take_less_than_3000_tokens(kind):
     """4.70 bytes a token: these prompts measured 4.71 to 4.74 in o200k_base, cl100k_base and llama3."""
     assert len(load_prompt(kind, TAXONOMY).system.encode()) / 4.70 < 3000
+
+
+def test_only_who_asks_needs_a_key(tmp_path, monkeypatch):
+    """A forecast and a request file are made without one; labelling says what is missing."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    (tmp_path / "records.jsonl").write_text(json.dumps({"id": "r", "prompt": TEXT}) + "\n")
+    judge = "--kind", "item", "--judge", "openai:gpt-5-mini"
+
+    forecast = annotator("label", "records.jsonl", "-o", "labels.parquet", *judge, "--dry-run", "--json", cwd=tmp_path)
+    requests = annotator("batch", "submit", "records.jsonl", "--to-file", "requests.jsonl", *judge, cwd=tmp_path)
+    labels = annotator("label", "records.jsonl", "-o", "labels.parquet", *judge, cwd=tmp_path)
+
+    assert forecast.returncode == 0, forecast.stderr
+    assert json.loads(forecast.stdout)["to_ask"] == 1
+    assert requests.returncode == 0, requests.stderr
+    assert len((tmp_path / "requests.jsonl").read_text().splitlines()) == 1
+    refused(labels, "no key for OpenAI", "Set OPENAI_API_KEY")

@@ -55,7 +55,7 @@ def submit_(
     """Hand in every record that neither the cache nor an earlier batch answers. Safe to repeat after a crash."""
     from annotator import batch
 
-    judge = _chat_judge(options)
+    judge = _chat_judge(options, asks=not to_file)
     cutting = {"columns": columns} | {name: options[name] for name in ("max_input_tokens", "chunks", "cache_dir")}
     if to_file:
         keep_inputs(to_file, *inputs)
@@ -96,7 +96,7 @@ def collect_(
     line = ProgressLine("labelling", quiet=quiet)
     settings = {
         "out": Path(out),
-        "judge": _chat_judge(options),
+        "judge": _chat_judge(options, asks=not files),
         "cache_dir": options["cache_dir"],
         "columns": columns,
         "max_input_tokens": options["max_input_tokens"],
@@ -115,13 +115,13 @@ def collect_(
     return 1 if summary.failed else 0
 
 
-def _chat_judge(options: dict[str, Any]) -> Any:
+def _chat_judge(options: dict[str, Any], *, asks: bool = True) -> Any:
     specs = options["specs"]
     if len(specs) > 1 or options["votes"] > 1 or not specs[0].startswith("openai:"):
         what = "votes" if len(specs) > 1 or options["votes"] > 1 else repr(specs[0])
         remedy = "Give one --judge openai:MODEL; a student labels at once, without batches."
         raise BadInput(f"{what} cannot be asked in batches", where="--judge", remedy=remedy)
-    return chosen_judge(options)
+    return chosen_judge(options, asks=asks)
 
 
 def _emit_entries(entries: Sequence[Any], *, as_json: bool, quiet: bool) -> None:

@@ -46,8 +46,16 @@ def judge_options(function: F) -> F:
     return function
 
 
-def chosen_judge(options: dict[str, Any], **pace: Any) -> Any:
-    """The judge that the options name, reached as the environment says; `pace` holds limits such as rpm."""
+def key_of_environment(*, asks: bool = True) -> str | None:
+    """OPENAI_API_KEY; where nobody is going to be asked, as in a forecast, a word in its place does."""
+    return os.environ.get("OPENAI_API_KEY") or (None if asks else "none")
+
+
+def chosen_judge(options: dict[str, Any], *, asks: bool = True, **pace: Any) -> Any:
+    """The judge that the options name, reached as the environment says; `pace` holds limits such as rpm.
+
+    asks: whether it is going to be asked, and so needs a key.
+    """
     from annotator.judges import Pace, Sampling, account_headers, open_judge
     from annotator.prompts import load_prompt
     from annotator.taxonomy import load_taxonomy
@@ -71,6 +79,6 @@ def chosen_judge(options: dict[str, Any], **pace: Any) -> Any:
         below=options["below"],
         cache_dir=options["cache_dir"],
         base_url=options["base_url"] or os.environ.get("OPENAI_BASE_URL"),
-        api_key=os.environ.get("OPENAI_API_KEY"),
+        api_key=key_of_environment(asks=asks),
         headers=account_headers(os.environ),
     )

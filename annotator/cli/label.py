@@ -64,7 +64,7 @@ def command(
           --judge openai:Qwen/Qwen3-8B --base-url http://localhost:8000/v1
     """
     limits = {name: options[name] for name in ("concurrency", "rpm", "tpm", "timeout_s")}
-    judge = chosen_judge(options, **limits)
+    judge = chosen_judge(options, asks=not dry_run, **limits)
     cutting = {"columns": columns, "max_input_tokens": options["max_input_tokens"], "chunks": options["chunks"]}
     _refuse_limits_of_students(judge, options)
     with stdin_as_file(inputs) as paths:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from annotator.cli.common import ProgressLine, emit, output_options, print_table
+from annotator.cli.judging import key_of_environment
 from annotator.resources import resource
 
 
@@ -37,7 +38,7 @@ def _forecast(settings: str, cache_dir: str, *, quiet: bool, as_json: bool) -> N
     forecast = forecast_loop(
         settings,
         cache_dir=cache_dir,
-        api_key=os.environ.get("OPENAI_API_KEY"),
+        api_key=key_of_environment(asks=False),
         base_url=os.environ.get("OPENAI_BASE_URL"),
     )
     columns = ["model", "records", "cached", "to_ask", "input_tokens", "output_tokens", "cost_usd"]
@@ -69,7 +70,7 @@ def run_with_progress(settings: str, *, out: str | None, cache_dir: str, quiet: 
             settings,
             out=out,
             cache_dir=cache_dir,
-            api_key=os.environ.get("OPENAI_API_KEY"),
+            api_key=key_of_environment(),
             base_url=os.environ.get("OPENAI_BASE_URL"),
             progress=follow,
         )
