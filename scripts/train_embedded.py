@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from annotator.distill import distill, written_examples
+from annotator.distill import distill, measure_speed, written_examples
 from annotator.distillation.heads import score_answers
 from annotator.judges.student import Student, embedded_path
 from annotator.readers.records import item_text
@@ -82,7 +82,7 @@ def main() -> None:
     )
     test = read_gold(arguments.gold / "test.jsonl")
     texts = read_texts(arguments.data, {*train["record_id"], *test["record_id"]})
-    card = distill(
+    distill(
         train,
         texts,
         taxonomy=load_taxonomy(),
@@ -91,6 +91,7 @@ def main() -> None:
         examples=written_examples(),
         accurate=arguments.accurate,
     )
+    card = measure_speed(out, train, texts)
     card["scores"]["test"] = score_on(Student.load(out), test, texts)
     write_json(out / "card.json", card)
     print(orjson.dumps(card["scores"], option=orjson.OPT_INDENT_2).decode())

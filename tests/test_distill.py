@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotator.distill import distill, texts_of, written_examples
+from annotator.distill import distill, measure_speed, texts_of, written_examples
 from annotator.distillation.heads import score_answers, source_folds
 from annotator.errors import BadInput
 from annotator.judges.student import Student
@@ -182,3 +182,21 @@ def test_examples_speed_up_the_fit_and_leave_held_out_scores_honest(tmp_path):
                    data="made up", examples=examples)  # fmt: skip
 
     assert abs(card["scores"]["document"]["seen_sources"]["task_type"]["kappa"]) < 0.35
+
+
+def test_progress_counts_every_fit_and_the_card_says_how_fast_the_student_is(tmp_path):
+    """The last fit is the one that was promised; the speed changes neither the student nor its name."""
+    labels, texts = lesson()
+    told = []
+    distill(
+        labels, texts, taxonomy=load_taxonomy(), out=tmp_path, data="made up", progress=lambda *now: told.append(now)
+    )
+    before = Student.load(tmp_path).fingerprint
+
+    card = measure_speed(tmp_path, labels, texts)
+
+    assert told == [(done, len(told)) for done in range(1, len(told) + 1)]
+    assert card["speed"]["document"]["texts_per_cpu_second"] > 0
+    assert card["speed"]["document"]["characters"] == round(texts["text"].str.len_chars().mean())
+    assert Student.load(tmp_path).card["speed"] == card["speed"]
+    assert Student.load(tmp_path).fingerprint == before

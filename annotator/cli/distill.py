@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from annotator.cli.common import column_option, emit, output_options, taxonomy_option
+from annotator.cli.common import ProgressLine, column_option, emit, output_options, taxonomy_option
 
 
 @click.command("distill")
@@ -38,21 +38,28 @@ def command(
       annotator label corpus/ -o labels.parquet --kind document --judge student:student/
     """
     from annotator.cli.judge import show_card
-    from annotator.distill import distill, texts_of, written_examples
+    from annotator.distill import distill, measure_speed, texts_of, written_examples
     from annotator.tables import LABELS, read_table, same_taxonomy, write_probe
     from annotator.taxonomy import load_taxonomy
 
     write_probe(Path(out))
     labels = read_table(Path(labels_path), LABELS, made_by="annotator label")
     same_taxonomy({labels_path: labels})
-    card = distill(
-        labels,
-        texts_of(labels, inputs, columns=columns),
-        taxonomy=load_taxonomy(taxonomy_path),
-        out=Path(out),
-        data=f"{labels.height:,} labels of {Path(labels_path).name}",
-        examples=written_examples(),
-        accurate=accurate,
-    )
+    texts = texts_of(labels, inputs, columns=columns)
+    line = ProgressLine("distilling, fits", quiet=quiet)
+    try:
+        distill(
+            labels,
+            texts,
+            taxonomy=load_taxonomy(taxonomy_path),
+            out=Path(out),
+            data=f"{labels.height:,} labels of {Path(labels_path).name}",
+            examples=written_examples(),
+            accurate=accurate,
+            progress=line.update,
+        )
+    finally:
+        line.close()
+    card = measure_speed(Path(out), labels, texts)
     emit(card, as_json=as_json, quiet=quiet, show=lambda: show_card(card))
     return 0

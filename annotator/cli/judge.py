@@ -42,6 +42,9 @@ def show_card(card: dict[str, Any]) -> None:
     for name, value in card.items():
         if not isinstance(value, dict | list):
             click.echo(f"{name.replace('_', ' ')}: {value}")
+    for kind, speed in card.get("speed", {}).items():
+        rate = f"{speed['texts_per_cpu_second']:,} {kind}s of {speed['characters']:,} characters"
+        click.echo(f"speed: {rate} a CPU second")
     scores = card.get("scores", {})
     for kind in KINDS:
         for column, figures in scores.get(kind, {}).items():

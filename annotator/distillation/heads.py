@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,7 @@ class Lesson:
     targets: head name -> (values in taxonomy order, matrix of texts x values, rows sum to 1; the set head is 0/1).
     labelled: how many of the texts, from the first, carry the user's labels. The rest are written examples: learnt from
         in every fold, with `weight` 2 for 1, and never scored.
+    fitted: called after each fit of the heads, of which there are `fits`.
     """
 
     kind: Kind
@@ -40,6 +42,7 @@ class Lesson:
     targets: dict[str, tuple[tuple[str, ...], np.ndarray]]
     labelled: int
     weight: np.ndarray
+    fitted: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,12 @@ def fit_heads(rows: np.ndarray, lesson: Lesson, train: np.ndarray, *, start: Fit
             search is stopped early, and what it began with would show.
     """
     learnt, weight = np.ascontiguousarray(rows[train]), lesson.weight[train]
-    return {
+    heads = {
         name: _fit(learnt, target[train], weight, start and start[name], is_set=name == student.OPERATION_SET)
         for name, (_, target) in lesson.targets.items()
     }
+    lesson.fitted()
+    return heads
 
 
 def _fit(
