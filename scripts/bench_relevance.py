@@ -313,9 +313,12 @@ def show(folder: Path) -> None:
         if not (folder / f"{name}.jsonl").exists():
             print(f"{name}: not judged")
             continue
-        table = precisions(entry["lists"], read_grades(folder, name), study["contaminated"])
+        grades = read_grades(folder, name)
+        table = precisions(entry["lists"], grades, study["contaminated"])
         tables.append(table.with_columns(pl.lit(name).alias("slice")))
         print(f"\n{name}: {entry['slice_id']}, {entry['items']} items")
+        listed = {doc_id for method in METHODS for doc_id in entry["lists"][method]}
+        print(f"  {sum(grades.get(doc_id) == 2 for doc_id in listed)} of {len(listed)} listed documents clearly")
         for row in table.iter_rows(named=True):
             shares = "   ".join(f"{measure} {row[measure]:.2f}" for measure in MEASURES)
             counts = "   ".join(f"{count} {row[count]:>2}" for count in ("contaminated", "listed", "ungraded"))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from annotator.errors import BadInput
 from annotator.fingerprint import without_surrogates
 from annotator.judges import features
+from annotator.judges.best_lines import best_lines
 from annotator.judges.student import Student, embedded_path
 from annotator.taxonomy import AXES, load_taxonomy
 
@@ -185,3 +186,18 @@ def test_no_other_student_is_embedded():
     """A name that ships nothing is refused with those that do."""
     with pytest.raises(BadInput, match="embedded:accurate"):
         embedded_path("embedded:fast")
+
+
+@given(st.lists(st.lists(st.lists(st.integers(-3, 3), max_size=3), max_size=4), max_size=4))
+def test_the_best_line_is_the_first_of_those_that_weigh_most(texts):
+    """Lines without words do not count; a text without any has line 0."""
+    rows = [
+        (at, line, weight) for at, lines in enumerate(texts) for line, words in enumerate(lines) for weight in words
+    ]
+    text, line, weight = (np.array([row[which] for row in rows], dtype=np.int64) for which in range(3))
+
+    expected = [
+        max((place for place in range(len(lines)) if lines[place]), key=lambda place: sum(lines[place]), default=0)
+        for lines in texts
+    ]
+    assert best_lines(text, line, weight.astype(float), len(texts)).tolist() == expected

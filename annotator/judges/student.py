@@ -25,17 +25,17 @@ import scipy.sparse as sp
 import scipy.special
 
 from annotator.errors import BadInput
-from annotator.fingerprint import fingerprint, without_surrogates
+from annotator.fingerprint import fingerprint
 from annotator.judges import encoder, features, shape
+from annotator.judges.best_lines import best_lines, quotes
 from annotator.taxonomy import AXES, MAX_OPERATIONS
 
 Kind = Literal["item", "document"]
 CARD_FORMAT = 2
-MAX_EVIDENCE_CHARS = 200
 WORDS_WEIGHT = 3.0  # of the words' block in the kernel against 1 for shape and meaning each; 1, 2 and 4 were tried
 OPERATION_SET = "operation_set"  # the head that says which operations belong to the set, primary or not
 
-_BATCH = 1024
+_BATCH = 1024  # texts at a time: bounds memory, and changes no result
 _MEANINGFUL = ("format", "features", "words", "encoder", "taxonomy_version", "sides")
 _SHIPPED = {"embedded": "embedded", "embedded:accurate": "embedded_accurate"}
 
@@ -373,36 +373,9 @@ def _operations(side: Side, scores: np.ndarray, chosen: dict[str, np.ndarray]) -
 
 def _evidence(side: Side, batch: features.Batch, operation: np.ndarray) -> list[str]:
     """The line whose words speak most for the primary operation; without one, the first line with words."""
-    if not batch.texts:
-        return []
     in_body = batch.word_line >= 0
-    text, slot = batch.word_text[in_body], side.slot_of_hash[batch.words[in_body]]
+    text, line, slot = batch.word_text[in_body], batch.word_line[in_body], side.slot_of_hash[batch.words[in_body]]
     known = np.flatnonzero(slot >= 0)
     weight = np.zeros(len(slot))
     weight[known] = side.speaks_for[operation[text[known]], slot[known]]
-    line = batch.word_line[in_body]
-    begins = np.flatnonzero(np.append([True], (text[1:] != text[:-1]) | (line[1:] != line[:-1]))[: len(text)])
-    of_line = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(text))))
-    total = np.round(np.bincount(of_line, weights=weight, minlength=len(begins)), 6)
-    first, owners = (
-        np.flatnonzero(np.append([True], text[begins][1:] != text[begins][:-1])[: len(begins)]),
-        text[begins],
-    )
-    highest = np.zeros(batch.texts)
-    highest[owners[first]] = np.maximum.reduceat(total, first) if len(first) else 0.0
-    speaks = np.flatnonzero(total == highest[owners])[::-1]
-    best = np.zeros(batch.texts, dtype=np.int64)
-    best[owners[speaks]] = line[begins[speaks]]  # backwards, so that the first of equal lines stays
-    quotes = []
-    for body, at in zip(batch.bodies, best, strict=True):
-        quote = body.split("\n")[at].strip() or next((line.strip() for line in body.split("\n") if line.strip()), "")
-        quotes.append(without_surrogates(_clip(quote)))
-    return quotes
-
-
-def _clip(text: str) -> str:
-    """At most MAX_EVIDENCE_CHARS characters, cut between words where there is a gap."""
-    if len(text) <= MAX_EVIDENCE_CHARS:
-        return text
-    head = text[:MAX_EVIDENCE_CHARS]
-    return head.rpartition(" ")[0].rstrip() or head
+    return quotes(batch.bodies, best_lines(text, line, weight, batch.texts))

@@ -190,7 +190,7 @@ class _Forecast:
             input_tokens=round(ratio * votes * (total.tokens + to_ask * self._fixed_tokens)),
             output_tokens=round(to_ask * _answer_tokens(self._form, self._output_of_cached, votes)),
         )
-        # Schema and instructions in whole steps, of which an estimate says no more than that half a step is left over.
+        # Schema and instructions are cached in whole steps: on average half a step of them is not.
         shared = max(0, self._fixed_tokens - _MARK_TOKENS - _PREFIX_STEP // 2)
         shared = shared if shared >= _SHORTEST_PREFIX else 0
         discounted = replace(usage, cached_input_tokens=max(0, votes * to_ask - 1) * shared)
