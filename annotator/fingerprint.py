@@ -24,7 +24,11 @@ def canonical_json(value: Any) -> bytes:
 def without_surrogates(value: Any) -> Any:
     """The same JSON value with lone surrogates replaced by U+FFFD, so that it can be encoded as UTF-8."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return value
     if isinstance(value, dict):
         return {without_surrogates(key): without_surrogates(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -70,7 +70,9 @@ class Inputs:
             raise BadInput(what, where=f"{self._where} [judge] documents", remedy="Leave it out, or name other rules.")
         if judging.below is not None and all(judging.threshold(kind) is None for kind in self.kinds):
             remedy = 'Leave it out, or write documents = "cascade:student:PATH,openai:MODEL".'
-            raise BadInput("only a cascade has a threshold", where=f"{self._where} [judge] below", remedy=remedy)
+            raise BadInput(
+                "in a run only a cascade has a threshold", where=f"{self._where} [judge] below", remedy=remedy
+            )
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

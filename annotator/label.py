@@ -22,7 +22,7 @@ from annotator.labelling.cascading import division_note, settle_sure
 from annotator.labelling.chunking import asked_window, check_chunks
 from annotator.labelling.estimate import Estimate, estimate
 from annotator.labelling.parts import Part, Parts, failed_path_of
-from annotator.labelling.predicting import Plan, ids_of, predict_in_processes, predict_shard
+from annotator.labelling.predicting import Plan, abstention_note, ids_of, predict_in_processes, predict_shard
 from annotator.labelling.retry import failed_ids, take_places
 from annotator.labelling.rows import (
     SCHEMA,
@@ -152,6 +152,7 @@ class _Run:
             "prompt": prompt.fingerprint if prompt else None,
             "max_input_tokens": max_input_tokens,
             **({"chunks": chunks} if chunks else {}),
+            **({"below": judge.below} if isinstance(judge, StudentJudge) and judge.below is not None else {}),
         }
         self.only: frozenset[str] | None = None
         self.redo_failed = False
@@ -268,6 +269,8 @@ class _Run:
             for shard in todo:
                 predict_shard(judge, shard, plan, count=self._count, seen=seen)
         self.tally.models[judge.name] += self.tally.labelled - before
+        if self.tally.failures["unsure"]:
+            self.tally.notes.append(abstention_note(self.tally, judge, is_folder=parts.layout.is_folder))
 
     def _count(self, labelled: int, failures: Counter[str]) -> None:
         failed = failures.total()

@@ -14,7 +14,7 @@ import polars as pl
 
 from annotator.errors import BadInput, did_you_mean
 from annotator.fingerprint import without_surrogates
-from annotator.judges import StudentJudge, features, student
+from annotator.judges import StudentJudge, design, features
 from annotator.readers import SeenIds, read_items, read_records
 from annotator.readers.tables import filled_shards
 from annotator.taxonomy import AXES, Kind
@@ -192,7 +192,7 @@ def _spread(pool: pl.DataFrame, kind: Kind, count: int) -> pl.DataFrame:
     """k-means++ seeding over unit vectors of meaning; the draw is seeded by a hash of an id."""
     texts = pool["text"].to_list()
     blocks = [
-        student.unit(student.meaning(features.extract(texts[at : at + _ROWS], kind)))
+        design.unit(design.meaning(features.extract(texts[at : at + _ROWS], kind)))
         for at in range(0, len(texts), _ROWS)
     ]
     points = np.vstack(blocks)

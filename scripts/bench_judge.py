@@ -4,7 +4,8 @@
 
 seen: trained on silver + dev, scored on test.jsonl (the same sources). unseen: whole benchmarks or corpus sources of
 silver + dev held out, ten folds. Baselines: the commonest value; TF-IDF with logistic regression (scikit-learn);
-fastText (fasttext-community or fasttext-numpy2-wheel; left out with a remark where neither is installed). All learn
+fastText with a model an axis, and with one model for all of them, which is the fastest (fasttext-community or
+fasttext-numpy2-wheel; left out with a remark where neither is installed). All learn
 from the written examples too, as the embedded judges do; with --labels-only they learn from silver + dev alone.
 """
 
@@ -25,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from train_embedded import read_gold, read_texts
 
-from annotator.distill import written_examples
+from annotator.distill import ALL_AXES, written_examples
 from annotator.distillation.heads import score_answers, source_folds
 from annotator.judges.features import window
 from annotator.judges.student import embedded_path
@@ -69,17 +70,34 @@ def tfidf(texts: Sequence[str], labels: Values, asked: Sequence[str]) -> dict[st
 
 def fast_text(texts: Sequence[str], labels: Values, asked: Sequence[str]) -> dict[str, Answers]:
     """fastText, word pairs, 25 epochs, one thread, one model an axis."""
-    return {axis: ask_fast_text(train_fast_text(texts, values), asked) for axis, values in labels.items()}
+    return {
+        axis: ask_fast_text(train_fast_text(texts, [f"__label__{value}" for value in values], "softmax"), asked)
+        for axis, values in labels.items()
+    }
 
 
-def train_fast_text(texts: Sequence[str], values: np.ndarray) -> Any:
-    """A fastText model of one axis."""
+def fast_text_together(texts: Sequence[str], labels: Values, asked: Sequence[str]) -> dict[str, Answers]:
+    """The same with one model for all axes: their values are its labels, each against the rest."""
+    rows = zip(*labels.values(), strict=True)
+    model = train_fast_text(texts, [" ".join(map("__label__{}={}".format, labels, row)) for row in rows], "ova")
+    found, sure = model.predict([" ".join(text.split()) for text in asked], k=-1)
+    answers = {}
+    for axis in labels:
+        mark = f"__label__{axis}="
+        first = [next(at for at, label in enumerate(one) if label.startswith(mark)) for one in found]
+        given = [one[at].removeprefix(mark) for one, at in zip(found, first, strict=True)]
+        answers[axis] = np.array(given), np.array([float(one[at]) for one, at in zip(sure, first, strict=True)])
+    return answers
+
+
+def train_fast_text(texts: Sequence[str], labels: Sequence[str], loss: str) -> Any:
+    """A fastText model; `labels` are those of each text as its training file has them."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "train.txt"
-        lines = [f"__label__{value} {' '.join(text.split())}" for value, text in zip(values, texts, strict=True)]
+        lines = [f"{label} {' '.join(text.split())}" for label, text in zip(labels, texts, strict=True)]
         path.write_text("\n".join(lines), "utf-8")
         options = {"epoch": 25, "lr": 0.5, "wordNgrams": 2, "dim": 50, "bucket": 200_000, "thread": 1, "verbose": 0}
-        return fasttext.train_supervised(str(path), **options)
+        return fasttext.train_supervised(str(path), loss=loss, **options)
 
 
 def ask_fast_text(model: Any, asked: Sequence[str]) -> Answers:
@@ -142,12 +160,19 @@ def quality(
         found[name] = {
             axis: (score(seen[axis], wanted[axis]), score(far[axis], labels[axis]) if far else None) for axis in labels
         }
+    together = {}
     for spec in ("embedded", "embedded:accurate"):
         scores = orjson.loads((embedded_path(spec) / "card.json").read_bytes())["scores"]
-        found[spec] = {axis: (scores["test"][kind][axis], scores[kind]["unseen_sources"][axis]) for axis in labels}
+        both = scores["test"][kind], scores[kind]["unseen_sources"]
+        found[spec] = {axis: tuple(column[axis] for column in both) for axis in labels}
+        together[spec] = [column[ALL_AXES]["ece"] for column in both]
     for axis in labels:
         for name in found:
             show(kind, axis, name, *found[name][axis])
+    for spec, errors in together.items():
+        print(
+            f"{kind:9}{'all axes together':22}{spec:19}{'  |'.join(f'{error:18.3f}' for error in errors)}", flush=True
+        )
 
 
 def show(kind: str, axis: str, name: str, *scores: dict[str, float] | None) -> None:
@@ -173,7 +198,7 @@ def main() -> None:
     if fasttext is None:
         print("fastText is left out: install fasttext-community or fasttext-numpy2-wheel to compare with it")
     else:
-        methods["fasttext"] = fast_text
+        methods |= {"fasttext": fast_text, "fasttext, one": fast_text_together}
     print(f"{'side':9}{'axis':22}{'judge':19}{'seen: kappa F1 ECE':18}  |{'unseen: kappa F1 ECE':18}")
     for kind in arguments.side or ["item", "document"]:
         quality(train, test, beside, kind, methods, unseen=not arguments.skip_unseen)

@@ -15,8 +15,8 @@ import numpy as np
 import orjson
 import polars as pl
 
-from annotator.distill import distill, measure_speed, written_examples
-from annotator.distillation.heads import score_answers
+from annotator.distill import ALL_AXES, distill, measure_speed, written_examples
+from annotator.distillation.heads import score_answers, score_confidence
 from annotator.judges.student import Student, embedded_path
 from annotator.readers.records import item_text
 from annotator.tables import write_json
@@ -55,6 +55,7 @@ def score_on(student: Student, labels: pl.DataFrame, texts: pl.DataFrame) -> dic
     """kappa, macro_f1 and ece per side and axis on labels that the student was not trained on."""
     scores = {}
     for kind in ("item", "document"):
+        sure, right = [], []
         rows = labels.filter(pl.col("kind") == kind).join(texts, on="record_id").sort("record_id")
         given = student.predict(rows["text"].to_list(), kind)
         scores[kind] = {"records": len(rows)}
@@ -65,7 +66,10 @@ def score_on(student: Student, labels: pl.DataFrame, texts: pl.DataFrame) -> dic
             )
             names = np.unique(np.concatenate([answers, wanted]).astype(str))
             codes = (np.searchsorted(names, column.astype(str)) for column in (answers, wanted))
-            scores[kind][name] = score_answers(*codes, given[f"confidence_{name}"].to_numpy())
+            sure.append(given[f"confidence_{name}"].to_numpy())
+            right.append(answers == wanted)
+            scores[kind][name] = score_answers(*codes, sure[-1])
+        scores[kind][ALL_AXES] = score_confidence(np.concatenate(sure), np.concatenate(right))
     return scores
 
 

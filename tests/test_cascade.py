@@ -188,13 +188,14 @@ def test_a_spec_names_a_student_and_an_llm():
             specs_of(wrong)
 
 
-def test_thresholds_are_of_cascades_and_between_0_and_1():
+def test_thresholds_are_of_students_and_cascades_and_between_0_and_1():
     """Each mistake is one line."""
     prompt = load_prompt("document", TAXONOMY)
     for spec, below, message in (
         (SPEC, 0.0, "no such threshold"),
         (SPEC, 1.5, "no such threshold"),
-        ("embedded", 0.5, "only a cascade"),
+        ("embedded", float("nan"), "no such threshold"),
+        ("openai:gpt-5-mini", 0.5, "only a student"),
     ):
         with pytest.raises(BadInput, match=message):
             open_judge(spec, kind="document", taxonomy=TAXONOMY, prompt=prompt, api_key="any", below=below)

@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotator.distill import distill, measure_speed, texts_of, written_examples
-from annotator.distillation.heads import score_answers, source_folds
+from annotator.distill import ALL_AXES, distill, measure_speed, texts_of, written_examples
+from annotator.distillation.calibration import abstention_curve
+from annotator.distillation.heads import Lesson, score_answers, source_folds
 from annotator.errors import BadInput
-from annotator.judges.student import Student
+from annotator.judges.student import Calibration, Student
 from annotator.taxonomy import AXES, GRADES, load_taxonomy
 
 
@@ -74,7 +75,7 @@ def test_the_card_tells_scores_on_seen_and_on_unseen_sources(tmp_path):
     assert card["taxonomy_version"] == "1"
     assert card["sizes"]["document"]["records"] == 24
     for how in ("seen_sources", "unseen_sources"):
-        assert set(card["scores"]["document"][how]) == {*AXES, *GRADES}
+        assert set(card["scores"]["document"][how]) == {*AXES, *GRADES, ALL_AXES}
         assert card["scores"]["document"][how]["task_type"]["kappa"] == 1.0
 
 
@@ -200,3 +201,46 @@ def test_progress_counts_every_fit_and_the_card_says_how_fast_the_student_is(tmp
     assert card["speed"]["document"]["characters"] == round(texts["text"].str.len_chars().mean())
     assert Student.load(tmp_path).card["speed"] == card["speed"]
     assert Student.load(tmp_path).fingerprint == before
+
+
+def test_what_abstaining_buys_matches_a_worked_example():
+    """Four texts, .95, .85, .65 and .55 sure in the axis that they are least sure of; the last two are wrong there."""
+    sure = np.array([0.95, 0.85, 0.65, 0.55])
+    doubted = np.column_stack([np.log(sure), np.log(1 - sure)])  # softmax gives the confidences back
+    certain = np.tile([0.0, -9.0], (4, 1))
+    first, second = np.tile([1.0, 0.0], (4, 1)), np.tile([0.0, 1.0], (4, 1))
+    targets = dict.fromkeys(AXES, (("a", "b"), first))
+    targets["task_type"] = ("a", "b"), np.where([[True], [True], [False], [False]], first, second)
+    lesson = Lesson("item", None, None, None, None, targets, labelled=4, weight=None, fitted=lambda: None)
+    scores = dict.fromkeys(AXES, certain) | {"task_type": doubted}
+
+    curve = abstention_curve(scores, lesson, dict.fromkeys(AXES, Calibration(1.0, 1.0, 0.0)))
+
+    assert curve["below"] == [0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert curve["labelled"] == [1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.5, 0.25]
+    assert curve["agreement"]["task_type"] == [0.5, 0.5, 0.5, 0.5, 0.6667, 1.0, 1.0, 1.0]
+    assert curve["agreement"]["background_condition"] == [1.0] * 8
+
+
+def test_the_card_says_what_a_threshold_costs(tmp_path):
+    """On seen and on unseen sources; nothing is left out at 0, and ever more after that."""
+    labels, texts = lesson()
+
+    card = distill(labels, texts, taxonomy=load_taxonomy(), out=tmp_path, data="made up")
+
+    for curve in card["abstention"]["document"].values():
+        assert curve["labelled"][0] == 1.0
+        assert curve["labelled"] == sorted(curve["labelled"], reverse=True)
+        assert all(
+            (share is None) == (kept == 0) for share, kept in zip(curve["agreement"]["task_type"], curve["labelled"])
+        )
+
+
+def test_a_card_beside_the_weights_of_another_student_is_refused(tmp_path):
+    """As after a stop between the two files, or a copy of one of them."""
+    for name, records in (("one", 24), ("other", 40)):
+        distill(*lesson(records), taxonomy=load_taxonomy(), out=tmp_path / name, data="made up")
+    (tmp_path / "other" / "weights.npz").replace(tmp_path / "one" / "weights.npz")
+
+    with pytest.raises(BadInput, match="not the weights that the card was written with"):
+        Student.load(tmp_path / "one")

@@ -140,7 +140,7 @@ SLIPS = {
     "no student": ([('documents = "embedded"', 'documents = "student:none"')], ["none"]),
     "a threshold without a cascade": (
         [('documents = "embedded"', 'documents = "embedded"\nbelow = 0.5')],
-        ["[judge] below: only a cascade has a threshold"],
+        ["[judge] below: in a run only a cascade has a threshold"],
     ),
     "a threshold out of range": (
         [('documents = "embedded"', 'documents = "embedded"\nbelow = 1.5')],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -138,8 +139,21 @@ def _damage_heads(folder):
     (folder / "card.json").write_text(json.dumps(card))
 
 
+def _sign(folder):
+    """Let the card say that the weights are its own."""
+    card = json.loads((folder / "card.json").read_text())
+    digest = hashlib.sha256((folder / "weights.npz").read_bytes()).hexdigest()
+    (folder / "card.json").write_text(json.dumps(card | {"weights": digest}))
+
+
+def _damage_signed_weights(folder):
+    _damage_weights(folder)
+    _sign(folder)
+
+
 def _damage_by_pickle(folder):
     np.savez(folder / "weights.npz", **{"item.hash": np.array([object()])})
+    _sign(folder)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +162,7 @@ def _damage_by_pickle(folder):
         _damage_nothing_there,
         _damage_card,
         _damage_weights,
+        _damage_signed_weights,
         _damage_format,
         _damage_words,
         _damage_heads,

@@ -23,8 +23,9 @@ def command() -> None:
 def info(spec: str, quiet: bool, as_json: bool) -> None:
     """Print the card of a student judge: SPEC is `embedded`, `embedded:accurate` or `student:PATH`.
 
-    The agreement figures are against reference labels that the student was not trained on. The learning curve, where
-    the card has one, says what more labels would buy.
+    The agreement figures are against reference labels that the student was not trained on. After them: what share of
+    records it labels if it abstains below a confidence (`annotator label --below`), and how much of that is right; and
+    the learning curve, which says what more labels would buy.
     """
     from annotator.judges.student import Student, embedded_path
 
@@ -50,6 +51,7 @@ def show_card(card: dict[str, Any]) -> None:
         for column, figures in scores.get(kind, {}).items():
             _show_scores(f"{kind}s, {column.replace('_', ' ')} (cross-validated on the training labels)", figures)
         _show_scores(f"{kind}s, reference labels kept for reporting", scores.get("test", {}).get(kind, {}))
+    _show_abstention(card.get("abstention", {}))
     _show_curves(card.get("learning_curve", {}))
 
 
@@ -63,6 +65,17 @@ def _show_scores(title: str, axes: dict[str, Any]) -> None:
     if rows:
         click.echo()
         print_table(["axis", "kappa", "macro F1", "calibration error"], rows, title=title)
+
+
+def _show_abstention(sides: dict[str, Any]) -> None:
+    """Print what a student that abstains labels, and how much of that is right, to choose --below by."""
+    for kind, columns in sides.items():
+        for column, curve in columns.items():
+            click.echo()
+            rows = [["labelled", *curve["labelled"]]] + [[axis, *values] for axis, values in curve["agreement"].items()]
+            headings = ["", "all", *(f"--below {below:g}" for below in curve["below"][1:])]
+            title = f"{kind}s, {column.replace('_', ' ')}: share that gets a label, and of it the share that is right"
+            print_table(headings, rows, title=title)
 
 
 def _show_curves(curves: dict[str, Any]) -> None:

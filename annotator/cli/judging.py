@@ -17,8 +17,9 @@ _OPTIONS = (
     click.option("--votes", default=1, show_default=True, type=click.IntRange(1), metavar="N",
                  help="Ask an LLM N times for each record, with as many seeds, and merge the answers."),
     click.option("--below", type=click.FloatRange(0, 1, min_open=True), callback=finite, metavar="P",
-                 help="Of a cascade: ask the LLM where the student's confidence, the least of its calibrated "
-                 "probabilities over the four axes, is below P. [default: 0.6]"),
+                 help="A student gives no label (reason: unsure) where its confidence, the least of its calibrated "
+                 "probabilities over the four axes, is below P; a cascade asks its LLM there. `annotator judge info` "
+                 "says what a P costs and buys. [default: never; of a cascade 0.6]"),
     click.option("--base-url", metavar="URL", help="OpenAI-compatible endpoint (default: OPENAI_BASE_URL, or OpenAI)."),
     click.option("--prompt", "prompt_path", metavar="FILE", help="Your own prompt template for this side."),
     click.option("--cache-dir", default="cache", show_default=True, metavar="DIR", help="Where paid answers lie."),

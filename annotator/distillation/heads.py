@@ -181,22 +181,27 @@ def score_answers(given: np.ndarray, wanted: np.ndarray, sure: np.ndarray) -> di
     """Agreement of integer answers with the wanted ones.
 
     Returns:
-        kappa: Cohen (1960). macro_f1: unweighted mean over the values that are wanted at least once. ece: expected
-        calibration error over ten bins of equal width (Naeini et al. 2015). ece_floor: what it would be by chance, were
-        every answer right as often as it says (mean of 100 draws). Rounded to 4 places.
+        kappa: Cohen (1960). macro_f1: unweighted mean over the values that are wanted at least once. Rounded to 4
+        places. ece, ece_floor: see `score_confidence`.
     """
     f1 = []
     for value in np.unique(wanted):
         both = float(((given == value) & (wanted == value)).sum())
         f1.append(2.0 * both / float((given == value).sum() + (wanted == value).sum()))
+    agreement = {"kappa": kappa(given, wanted), "macro_f1": round(float(np.mean(f1)), 4)}
+    return agreement | score_confidence(sure, given == wanted)
+
+
+def score_confidence(sure: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    """How well the probabilities of some answers fit how often they are right.
+
+    Returns:
+        ece: expected calibration error over ten bins of equal width (Naeini et al. 2015). ece_floor: what it would be
+        by chance, were every answer right as often as it says (mean of 100 draws). Rounded to 4 places.
+    """
     generator = np.random.default_rng(0)
     by_chance = [calibration_error(sure, generator.random(len(sure)) < sure) for _ in range(100)]
-    return {
-        "kappa": kappa(given, wanted),
-        "macro_f1": round(float(np.mean(f1)), 4),
-        "ece": round(calibration_error(sure, given == wanted), 4),
-        "ece_floor": round(float(np.mean(by_chance)), 4),
-    }
+    return {"ece": round(calibration_error(sure, right), 4), "ece_floor": round(float(np.mean(by_chance)), 4)}
 
 
 def kappa(given: np.ndarray, wanted: np.ndarray) -> float:

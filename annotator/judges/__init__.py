@@ -150,6 +150,7 @@ class StudentJudge:
     """A distilled classifier behind the same face: it labels columns of texts, offline and without a prompt.
 
     student: has `predict(texts, kind) -> DataFrame` with the label columns, `confidence` and `evidence`.
+    below: the confidence, in (0, 1], under which it abstains: the record gets no label; None = it labels everything.
     """
 
     kind: Kind
@@ -157,6 +158,7 @@ class StudentJudge:
     taxonomy: Taxonomy
     identity: dict[str, Any]
     student: Any = field(repr=False)
+    below: float | None = None
 
 
 def open_judge(
@@ -189,7 +191,8 @@ def open_judge(
         strategy: how the answer's form is enforced: json_schema, tools, json_object, or auto (the first that works).
         endpoint_name: part of the cache key; tells apart two servers that serve different weights under one name.
         votes: how often an LLM is asked for each record, with as many seeds; more than one takes a temperature above 0.
-        below: of a cascade, the student's confidence under which the LLM is asked (default .6); see `CascadeJudge`.
+        below: the student's confidence under which a student abstains (default: never), and a cascade asks its LLM
+            (default .6; see `CascadeJudge`).
         cache_dir: where single votes are kept, and in which manner an endpoint wants to be asked; None = nowhere.
 
     Raises:
@@ -197,6 +200,8 @@ def open_judge(
     """
     if strategy != "auto" and strategy not in STRATEGIES:
         raise BadInput(f"{strategy!r} is not a strategy", where="--strategy", remedy=did_you_mean(strategy, STRATEGIES))
+    if below is not None and not 0 < below <= 1:
+        raise BadInput(f"{below:g} is no such threshold", where="--below", remedy="Give a confidence in (0, 1].")
     specs = (spec,) if isinstance(spec, str) else tuple(spec)
     asking: dict[str, Any] = {
         "kind": kind, "taxonomy": taxonomy, "prompt": prompt, "base_url": base_url, "api_key": api_key,
@@ -204,20 +209,21 @@ def open_judge(
         "endpoint_name": endpoint_name, "cache_dir": cache_dir,
     }  # fmt: skip
     if len(specs) == 1 and specs[0].startswith("cascade:"):
-        from annotator.judges.cascade import CascadeJudge, checked_below, specs_of
+        from annotator.judges.cascade import DEFAULT_BELOW, CascadeJudge, specs_of
 
         student_spec, asked_spec = specs_of(specs[0])
         student = open_judge(student_spec, kind=kind, taxonomy=taxonomy)
-        return CascadeJudge(student, open_judge(asked_spec, votes=votes, **asking), checked_below(below))  # type: ignore[arg-type]
-    if below is not None:
-        remedy = "Write --judge cascade:student:PATH,openai:MODEL."
-        raise BadInput("only a cascade has a threshold", where="--below", remedy=remedy)
+        asked = open_judge(asked_spec, votes=votes, **asking)
+        return CascadeJudge(student, asked, DEFAULT_BELOW if below is None else below)  # type: ignore[arg-type]
     if len(specs) == 1 and specs[0].partition(":")[0] in ("embedded", "student"):
         from annotator.judges.columns import open_student
 
         if votes > 1:
             raise BadInput("a student always says the same", where="--votes", remedy="Ask an LLM for several votes.")
-        return open_student(specs[0], kind=kind, taxonomy=taxonomy)
+        return open_student(specs[0], kind=kind, taxonomy=taxonomy, below=below)
+    if below is not None:
+        remedy = "Write --judge student:PATH, or cascade:student:PATH,openai:MODEL."
+        raise BadInput("only a student has a threshold", where="--below", remedy=remedy)
     if len(set(specs)) < len(specs):
         raise BadInput("the same judge twice", where="--judge", remedy="Ask it several times with --votes.")
     judges = [_open_asked(each, together=len(specs) > 1, **asking) for each in specs]

@@ -18,7 +18,8 @@ def best_lines(text: np.ndarray, line: np.ndarray, weight: np.ndarray, texts: in
     """
     begins = _run_starts(text) | _run_starts(line)
     total = np.round(np.bincount(np.cumsum(begins) - 1, weights=weight), 6)
-    text, line = text[begins], line[begins]
+    first = np.flatnonzero(begins)
+    text, line = text.take(first), line.take(first)
     highest = np.full(texts, -np.inf)
     np.maximum.at(highest, text, total)
     among_best = np.flatnonzero(total == highest[text])[::-1]

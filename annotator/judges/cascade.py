@@ -104,17 +104,3 @@ def specs_of(spec: str) -> tuple[str, str]:
         remedy = "Write cascade:student:PATH,openai:MODEL or cascade:embedded,openai:MODEL."
         raise BadInput("a cascade needs a student and an LLM", where=spec, remedy=remedy)
     return found["student"], found["asked"]
-
-
-def checked_below(below: float | None) -> float:
-    """The threshold of a cascade, 0.6 unless another is given.
-
-    Raises:
-        BadInput: not in (0, 1].
-    """
-    if below is None:
-        return DEFAULT_BELOW
-    if not 0 < below <= 1:
-        remedy = "Give the confidence under which the LLM is asked, in (0, 1]."
-        raise BadInput(f"{below:g} is no such threshold", where="--below", remedy=remedy)
-    return below

@@ -9,8 +9,8 @@ from annotator.judges import StudentJudge
 from annotator.taxonomy import Kind, Taxonomy
 
 
-def open_student(spec: str, *, kind: Kind, taxonomy: Taxonomy) -> StudentJudge:
-    """The student that `spec` names: "embedded", "embedded:accurate", or "student:PATH".
+def open_student(spec: str, *, kind: Kind, taxonomy: Taxonomy, below: float | None = None) -> StudentJudge:
+    """The student that `spec` names: "embedded", "embedded:accurate", or "student:PATH"; see `StudentJudge.below`.
 
     Raises:
         BadInput: no path, a folder that holds no readable student, or one that needs an extra which is not installed.
@@ -27,4 +27,4 @@ def open_student(spec: str, *, kind: Kind, taxonomy: Taxonomy) -> StudentJudge:
         what = f"was trained on taxonomy version {trained!r}, not {taxonomy.version!r}"
         raise BadInput(what, where=spec, remedy="Distil a student on labels of that taxonomy, or ask an LLM.")
     identity = {"api": "student", "student": student.fingerprint, "taxonomy": taxonomy.fingerprint}
-    return StudentJudge(kind=kind, name=spec, taxonomy=taxonomy, identity=identity, student=student)
+    return StudentJudge(kind=kind, name=spec, taxonomy=taxonomy, identity=identity, student=student, below=below)

@@ -22,7 +22,7 @@ from annotator.judges import features
 DIMENSIONS = 384
 WINDOWS = 2
 WINDOW_TOKENS = 126  # with the two marks around them the 128 that the model was trained on
-WEIGHT = 3.0  # of the embedding's block in the kernel, as `student.WORDS_WEIGHT`; 1, 2 and 4 were tried
+WEIGHT = 3.0  # of the embedding's block in the kernel, as `design.WORDS_WEIGHT`; 1, 2 and 4 were tried
 
 _MODEL_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 _WORD_PIECES = Path(__file__).parent / "wordpieces.txt.gz"

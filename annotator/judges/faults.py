@@ -16,6 +16,7 @@ REASONS = {
     "bad_json": "the input row is not a JSON object",
     "missing_id": "the input row has no id",
     "empty_text": "the input row has no text",
+    "unsure": "the student is less sure of its answer than was asked for",
     "refusal": "the model refused",
     "content_filter": "the provider's filter stopped the answer",
     "truncated_answer": "the answer hit the output token limit",

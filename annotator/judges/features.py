@@ -19,7 +19,6 @@ HASH_BITS = 22
 MAX_CHARS = 4000
 
 _HASH_MASK = np.uint32((1 << HASH_BITS) - 1)
-_NO_KEY = np.uint32(0xFFFFFFFF)
 _OPTIONS = "\nOptions:\n"
 _REFERENCE = "\nReference answer: "
 _PLACES = {"item": ("body", "last", "options", "target"), "document": ("body", "first")}
@@ -40,19 +39,18 @@ def window(text: str) -> str:
 class Batch:
     """Features of a batch of texts.
 
-    count_text, count_hash, count: the (text, hash) pairs that occur, sorted by text, then hash, and how often.
-    words: hash, free of place, of every word in reading order, with `word_text` and `word_line` (the line within the
-        windowed body, or -1 elsewhere).
-    shape: uint8 0/1 matrix, texts x measures x thresholds, see `shape.names`.
+    gram_text, gram_hash: every word and pair of words that is to be counted, in reading order.
+    gram_line: the line of the windowed body in which a word stands; -1 of pairs, and elsewhere.
+    word_text, words: of every word, its hash free of place, in reading order.
+    shape: uint8, texts x measures: how many thresholds each reaches, see `annotator.judges.shape`.
     bodies: the windowed text that the words come from.
     """
 
-    count_text: np.ndarray
-    count_hash: np.ndarray
-    count: np.ndarray
-    words: np.ndarray
+    gram_text: np.ndarray
+    gram_hash: np.ndarray
+    gram_line: np.ndarray
     word_text: np.ndarray
-    word_line: np.ndarray
+    words: np.ndarray
     shape: np.ndarray
     bodies: list[str]
 
@@ -83,52 +81,32 @@ def _block(texts: Sequence[str], kind: Literal["item", "document"], offset: int,
     places = _PLACES[kind]
     points, begins = code_points([part for one in parts for part in one])
     tokens = split(points, begins)  # its texts are parts here
-    salt = np.tile(np.array([_SALTS[place] for place in places], dtype=np.uint32), len(texts))[tokens.text]
-    owner, line = tokens.text // len(places), np.cumsum(tokens.hashes == LINE_END)
-    in_body = tokens.text % len(places) == 0
+    salt = np.tile(np.array([_SALTS[place] for place in places], dtype=np.uint32), len(texts)).take(tokens.text)
+    owner = np.repeat(np.arange(len(texts), dtype=np.int32), len(places)).take(tokens.text)
+    in_body = np.tile(np.array(places) == "body", len(texts)).take(tokens.text)
+    line = np.cumsum(tokens.hashes == LINE_END, dtype=np.int32)
     is_word = tokens.hashes != LINE_END
     # Of each token, and of it and the one behind it.
     hashes, counted = np.zeros((len(owner), 2), dtype=np.uint32), np.zeros((len(owner), 2), dtype=bool)
     hashes[:, 0], counted[:, 0] = tokens.hashes ^ salt, is_word
     hashes[:-1, 1] = pairs(tokens.hashes) ^ salt[1:]
     counted[:-1, 1] = (tokens.text[:-1] == tokens.text[1:]) & is_word[:-1] & is_word[1:]
-    keys, count = _counted(owner, mixed(hashes) & _HASH_MASK, counted, known)
-    first = np.concatenate([[0], line])[np.searchsorted(owner, np.arange(len(texts)))]
+    hashes = mixed(hashes) & _HASH_MASK
+    if known is not None:
+        counted &= known.take(hashes)
+    kept = np.flatnonzero(counted)
+    begin = np.append(np.int32(0), line)[np.searchsorted(owner, np.arange(len(texts)))]
+    line = np.where(in_body, line - begin.take(owner), np.int32(-1))
+    token, word = kept >> 1, np.flatnonzero(is_word)
     return Batch(
-        count_text=(keys >> np.uint32(HASH_BITS)).astype(np.int64) + offset,
-        count_hash=(keys & _HASH_MASK).astype(np.int64),
-        count=count,
-        words=(mixed(tokens.hashes[is_word]) & _HASH_MASK).astype(np.int64),
-        word_text=owner[is_word] + offset,
-        word_line=np.where(in_body, line - first[owner], -1)[is_word] if len(owner) else owner,
+        gram_text=owner.take(token) + np.int32(offset),
+        gram_hash=hashes.ravel().take(kept),
+        gram_line=np.where(kept & 1, np.int32(-1), line.take(token)),
+        word_text=owner.take(word) + np.int32(offset),
+        words=mixed(tokens.hashes.take(word)) & _HASH_MASK,
         shape=shape.measured(points, begins, tokens, parts),
         bodies=[one[0] for one in parts],
     )
-
-
-def _counted(
-    owner: np.ndarray, hashes: np.ndarray, counted: np.ndarray, known: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(text << HASH_BITS | hash) of every pair that occurs, ascending, and how often.
-
-    owner: ascending, one a row of `hashes` and of `counted`, which says what of it counts.
-    """
-    if known is not None:
-        counted = counted & known.take(hashes)
-    kept = np.flatnonzero(counted)
-    owner = owner[kept >> 1]
-    keys = _sorted_by_text(owner, (owner.astype(np.uint32) << np.uint32(HASH_BITS)) | hashes.ravel()[kept])
-    first = np.flatnonzero(np.append([True], keys[1:] != keys[:-1])[: len(keys)])
-    return keys[first], np.diff(np.append(first, len(keys)))
-
-
-def _sorted_by_text(owner: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Keys that are in order of their texts, sorted: many short rows take a fifth of the time of one long one."""
-    lengths = np.bincount(owner)
-    rows = np.full((len(lengths), lengths.max(initial=0)), _NO_KEY)
-    rows[owner, np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner]] = keys
-    rows.sort(axis=1)
-    return rows[rows != _NO_KEY]
 
 
 def _item_parts(text: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The shape of a text: rates and forms that carry over to sources with other words.
 
-Each measure becomes a row of 0/1 marks, one for each threshold that it reaches, so that a linear head can bend.
+Each measure becomes a level, how many of THRESHOLDS it reaches; a head has a weight for each threshold, so it can bend.
 """
 
 from __future__ import annotations
@@ -41,12 +41,8 @@ _MEASURES = (
     "line upper", "line lower", "line indented", "line empty", *(f"mark {mark!r}" for mark in _MARKS), "choices",
     "choice_chars", "target_chars", "target none", *(f"target {name}" for name, _ in _ANSWER_FORMS),
 )  # fmt: skip
-_THRESHOLDS = np.array([0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5])  # on log2(1 + per-mille rate or plain count)
-
-
-def names() -> list[str]:
-    """The names of the columns of `measured`."""
-    return [f"{measure} >= {threshold}" for measure in _MEASURES for threshold in _THRESHOLDS]
+MEASURES = len(_MEASURES)
+THRESHOLDS = 7  # 0.5, 1.5 ... 6.5 on log2(1 + per-mille rate or plain count)
 
 
 def measured(points: np.ndarray, begins: np.ndarray, tokens: Tokens, parts: Sequence[tuple[str, ...]]) -> np.ndarray:
@@ -57,11 +53,11 @@ def measured(points: np.ndarray, begins: np.ndarray, tokens: Tokens, parts: Sequ
         parts: the parts of each text: the body first; of items the options and the reference answer last.
 
     Returns:
-        uint8 0/1, texts x `names()`.
+        uint8, texts x MEASURES: the levels, from 0 to THRESHOLDS.
     """
     places = len(parts[0]) if parts else 1
     marks = _marks(tokens, len(parts), places)
-    return _thermometer(np.hstack([_characters(points, begins, places), marks, _answer_measures(parts)]))
+    return _levels(np.hstack([_characters(points, begins, places), marks, _answer_measures(parts)]))
 
 
 def _characters(points: np.ndarray, begins: np.ndarray, places: int) -> np.ndarray:
@@ -158,7 +154,7 @@ def _measure_answer(options: str, target: str) -> list[float]:
 _NO_ANSWER = _measure_answer("", "")
 
 
-def _thermometer(raw: np.ndarray) -> np.ndarray:
-    """0/1 per threshold reached, so that a linear head can bend. Rounded first: machines differ in log2's last bit."""
+def _levels(raw: np.ndarray) -> np.ndarray:
+    """How many thresholds are reached. Rounded first: machines differ in log2's last bit."""
     level = np.round(np.log2(1.0 + raw), 6)
-    return (level[:, :, None] >= _THRESHOLDS).reshape(len(raw), level.shape[1] * len(_THRESHOLDS)).astype(np.uint8)
+    return np.minimum(np.floor(level + 0.5), THRESHOLDS).astype(np.uint8)

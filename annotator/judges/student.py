@@ -4,38 +4,46 @@ A fast student sees words, the shape of the text and the mean vector of its word
 of `annotator.judges.encoder`, about a hundred times slower.
 
 student/
-  card.json     taxonomy version, data, encoder or null, heads with their values and calibration, measured scores
+  card.json     taxonomy version, data, encoder or null, heads with their values and calibration, measured scores, and
+                the SHA-256 of the weights, so that no card is read beside another's
   weights.npz   per side: `hash`, `idf`, `weights` (int8), `scale`, `bias`; arrays only, never pickled objects
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import orjson
 import polars as pl
-import scipy.sparse as sp
 import scipy.special
 
 from annotator.errors import BadInput
 from annotator.fingerprint import fingerprint
-from annotator.judges import encoder, features, shape
+from annotator.judges import encoder, features
 from annotator.judges.best_lines import best_lines, quotes
+from annotator.judges.design import (
+    SHAPE_COLUMNS,
+    blocks,
+    embedding_block,
+    slots,
+    up_to_highest,
+    word_vectors,
+    words_digest,
+)
 from annotator.taxonomy import AXES, MAX_OPERATIONS
 
 Kind = Literal["item", "document"]
-CARD_FORMAT = 2
-WORDS_WEIGHT = 3.0  # of the words' block in the kernel against 1 for shape and meaning each; 1, 2 and 4 were tried
+CARD_FORMAT = 3
 OPERATION_SET = "operation_set"  # the head that says which operations belong to the set, primary or not
 
-_BATCH = 1024  # texts at a time: bounds memory, and changes no result
+_BATCH = 512  # texts at a time: bounds memory, and changes no result
 _MEANINGFUL = ("format", "features", "words", "encoder", "taxonomy_version", "sides")
 _SHIPPED = {"embedded": "embedded", "embedded:accurate": "embedded_accurate"}
 
@@ -116,91 +124,6 @@ class Side:
         return np.round((sum(block @ weights for block, weights in parts) + self.bias).astype(np.float64), 4)
 
 
-def slots(hashes: np.ndarray) -> np.ndarray:
-    """hash -> position in `hashes`, or -1, for every possible hash."""
-    table = np.full(1 << features.HASH_BITS, -1, dtype=np.int32)
-    table[hashes] = np.arange(len(hashes), dtype=np.int32)
-    return table
-
-
-def blocks(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray, centre: np.ndarray) -> list[sp.sparray]:
-    """Texts x known hashes, shape columns and dimensions of meaning; rows of length sqrt(WORDS_WEIGHT), 1 and 1."""
-    words = unit_counts(batch, slot_of_hash, idf) * np.float32(WORDS_WEIGHT**0.5)
-    return [by_column(words), unit_shape(batch), filled(unit(meaning(batch) - centre))]
-
-
-def embedding_block(encoded: np.ndarray, centre: np.ndarray) -> sp.csr_array:
-    """One block more: the centred embeddings, each of length sqrt(encoder.WEIGHT)."""
-    return filled((unit(encoded - centre) * np.float32(encoder.WEIGHT**0.5)).astype(np.float32))
-
-
-def by_column(words: sp.csr_array) -> sp.csc_array:
-    """The matrix as it is multiplied fastest: the weights of a word are then fetched once, not once a text."""
-    return words.tocsc()
-
-
-def filled(dense: np.ndarray) -> sp.csr_array:
-    """A dense matrix as a sparse one that holds every entry."""
-    rows, columns = dense.shape
-    indices = np.tile(np.arange(columns, dtype=np.int32), rows)
-    return sp.csr_array((dense.ravel(), indices, np.arange(rows + 1) * columns), shape=dense.shape)
-
-
-_WORDS = Path(__file__).parent / "words.npz"
-
-
-@lru_cache(maxsize=1)
-def words_digest() -> str:
-    """SHA-256 of the shared word vectors; a student holds for those it was trained with."""
-    return hashlib.sha256(_WORDS.read_bytes()).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def word_vectors() -> tuple[np.ndarray, np.ndarray]:
-    """(hash -> row or -1, words x dimensions float32) of the shared word vectors."""
-    with np.load(_WORDS, allow_pickle=False) as arrays:
-        return slots(arrays["hash"]), arrays["vectors"].astype(np.float32) * arrays["scale"]
-
-
-def meaning(batch: features.Batch) -> np.ndarray:
-    """Texts x dimensions: the mean vector of the known words; zero where none is known."""
-    slot_of_hash, vectors = word_vectors()
-    slot = slot_of_hash[batch.words]
-    known = slot >= 0
-    row = batch.word_text[known]
-    words = np.bincount(row, minlength=batch.texts)
-    ends = np.concatenate([[0], np.cumsum(words)])
-    ones = np.ones(len(row), dtype=np.float32)
-    total = by_column(sp.csr_array((ones, slot[known], ends), shape=(batch.texts, len(vectors)))) @ vectors
-    return total / np.maximum(words, 1).astype(np.float32)[:, None]
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Each row scaled to length 1 (or zero)."""
-    return (vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), 1e-9)).astype(np.float32)
-
-
-def unit_counts(batch: features.Batch, slot_of_hash: np.ndarray, idf: np.ndarray) -> sp.csr_array:
-    """Texts x known hashes: (1 + ln count) x idf, each row of length 1 (or empty)."""
-    slot = slot_of_hash[batch.count_hash]
-    known = slot >= 0
-    row, column = batch.count_text[known], slot[known]
-    value = (1.0 + np.log(batch.count[known])) * idf[column]
-    length = np.sqrt(np.bincount(row, weights=value * value, minlength=batch.texts))
-    value = (value / length[row]).astype(np.float32)
-    ends = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=batch.texts))])
-    return sp.csr_array((value, column, ends), shape=(batch.texts, len(idf)))
-
-
-def unit_shape(batch: features.Batch) -> sp.csr_array:
-    """Texts x shape columns: the marks that are set, each row of length 1."""
-    columns = batch.shape.shape[1]
-    marks = batch.shape.sum(axis=1, dtype=np.int64)
-    value = np.repeat((1.0 / np.sqrt(np.maximum(marks, 1))).astype(np.float32), marks)
-    ends = np.concatenate([[0], np.cumsum(marks)])
-    return sp.csr_array((value, np.flatnonzero(batch.shape) % columns, ends), shape=batch.shape.shape)
-
-
 class Student:
     """A loaded student. `card` is its JSON card; `fingerprint` names weights and card for the provenance of labels."""
 
@@ -236,8 +159,11 @@ class Student:
         if card.get("encoder") not in (None, encoder.encoder_digest()):
             what = "made with another encoder than this version has"
             raise BadInput(what, where=str(path / "card.json"), remedy="Distil again with this version.")
+        if card.get("weights") != hashlib.sha256(raw).hexdigest():
+            what = "not the weights that the card was written with"
+            raise BadInput(what, where=str(path / "weights.npz"), remedy="Copy the folder again, or distil again.")
         try:
-            with np.load(path / "weights.npz", allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
                 sides = {
                     kind: _side(card["sides"][kind], arrays, kind, encoded=bool(card.get("encoder")))
                     for kind in card["sides"]
@@ -245,7 +171,7 @@ class Student:
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile) as error:
             raise BadInput(f"damaged student ({error})", where=str(path), remedy=remedy) from None
         meaning = {key: card.get(key) for key in _MEANINGFUL}
-        return cls(card, sides, fingerprint([hashlib.sha256(raw).hexdigest(), meaning]))
+        return cls(card, sides, fingerprint([card["weights"], meaning]))
 
     def predict(self, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
         """Label texts: items as rendered by `features.item_text`, documents raw.
@@ -274,21 +200,24 @@ def _side(card: dict[str, Any], arrays: Any, kind: str, *, encoded: bool) -> Sid
         calibration = Calibration(*(float(raw[name]) for name in ("temperature", "slope", "offset")))
         heads[raw["name"]] = Head(raw["name"], tuple(raw["values"]), int(raw["start"]), calibration)
     slot_of_hash, idf = slots(hashes), arrays[f"{kind}.idf"].astype(np.float64)
-    real = weights.astype(np.float32) * scale
+    real = np.multiply(weights, scale, dtype=np.float32)
+    of_shape = slice(len(hashes), len(hashes) + SHAPE_COLUMNS)
+    real[of_shape] = up_to_highest() @ real[of_shape]
     side = Side(
         slot_of_hash=slot_of_hash,
         known=slot_of_hash >= 0,
         idf=idf,
         centre=arrays[f"{kind}.centre"].astype(np.float32),
         weights=real,
-        speaks_for=np.ascontiguousarray(heads["solving_operation"].columns(real)[: len(hashes)].T) * idf,
+        speaks_for=np.ascontiguousarray(heads["solving_operation"].columns(real)[: len(hashes)].T)
+        * idf.astype(np.float32),
         bias=arrays[f"{kind}.bias"].astype(np.float32),
         heads=heads,
         set_threshold=float(card["set_threshold"]),
         encoded_centre=arrays[f"{kind}.encoded_centre"].astype(np.float32) if encoded else None,
     )
     columns = max(head.start + len(head.values) for head in heads.values())
-    rows = len(hashes) + len(shape.names()) + word_vectors()[1].shape[1] + encoded * encoder.DIMENSIONS
+    rows = len(hashes) + SHAPE_COLUMNS + word_vectors()[1].shape[1] + encoded * encoder.DIMENSIONS
     if side.weights.shape != (rows, columns) or side.bias.shape != (columns,):
         raise ValueError("the arrays do not fit the card")
     if len(side.idf) != len(hashes) or any(axis not in heads for axis in (*AXES, OPERATION_SET)):
@@ -372,10 +301,9 @@ def _operations(side: Side, scores: np.ndarray, chosen: dict[str, np.ndarray]) -
 
 
 def _evidence(side: Side, batch: features.Batch, operation: np.ndarray) -> list[str]:
-    """The line whose words speak most for the primary operation; without one, the first line with words."""
-    in_body = batch.word_line >= 0
-    text, line, slot = batch.word_text[in_body], batch.word_line[in_body], side.slot_of_hash[batch.words[in_body]]
-    known = np.flatnonzero(slot >= 0)
-    weight = np.zeros(len(slot))
-    weight[known] = side.speaks_for[operation[text[known]], slot[known]]
+    """The line whose known words speak most for the primary operation; without one, the first line with words."""
+    in_body = np.flatnonzero(batch.gram_line >= 0)
+    text, line, hashes = (column.take(in_body) for column in (batch.gram_text, batch.gram_line, batch.gram_hash))
+    place = operation.take(text) * side.speaks_for.shape[1] + side.slot_of_hash.take(hashes)
+    weight = side.speaks_for.ravel().take(place)
     return quotes(batch.bodies, best_lines(text, line, weight, batch.texts))

@@ -85,7 +85,10 @@ class Parts:
         else:
             failed_path.unlink(missing_ok=True)
         if not self.layout.is_folder:
-            _write_table([part.table for part in parts], out, dict(made_from))
+            tables = [part.table for part in parts]
+            # A shard without records says nothing of the columns that a student adds, and the first decides them.
+            filled = [table for table in tables if pl.scan_parquet(table, glob=False).select(pl.len()).collect().item()]
+            _write_table(filled or tables, out, dict(made_from))
             shutil.rmtree(self.layout.folder, ignore_errors=True)
         return failed_path if failed else None
 
@@ -133,7 +136,8 @@ class Part:
     def add_piece(self, index: int, labels: pl.DataFrame, letters: Sequence[Mapping[str, Any]]) -> None:
         """Write the labels and dead letters of some consecutive records; `index` says where they belong."""
         self._pieces.mkdir(exist_ok=True)
-        labels.write_parquet(self._pieces / f"{index:08}.parquet", compression="zstd", compression_level=1)
+        if len(labels):
+            labels.write_parquet(self._pieces / f"{index:08}.parquet", compression="zstd", compression_level=1)
         if letters:
             lines = b"".join(orjson.dumps(letter, option=orjson.OPT_APPEND_NEWLINE) for letter in letters)
             (self._pieces / f"{index:08}.jsonl").write_bytes(lines)
@@ -200,9 +204,7 @@ def _join(files: Sequence[Path], target: Path) -> None:
 
 def _write_table(tables: Sequence[Path], path: Path, made_from: dict[str, Any]) -> None:
     """Join parquet files into one table in the format of its name, streaming: memory does not follow the rows."""
-    # A shard without records says nothing of the columns that a student adds, and the first table decides them.
-    filled = [table for table in tables if pl.scan_parquet(table, glob=False).select(pl.len()).collect().item()]
-    frame = pl.scan_parquet(filled or list(tables), missing_columns="insert", glob=False)
+    frame = pl.scan_parquet(list(tables), missing_columns="insert", glob=False)
     if path.name.endswith(".csv"):
         write_table(frame.collect(), path)
     elif path.name.endswith(".parquet"):

@@ -15,7 +15,9 @@ import polars as pl
 from annotator.judges import StudentJudge, open_judge
 from annotator.labelling.parts import Layout, Part
 from annotator.labelling.rows import (
+    LABEL_FIELDS,
     SCHEMA,
+    Failure,
     Maker,
     Window,
     content_digest,
@@ -24,11 +26,13 @@ from annotator.labelling.rows import (
     only_records,
     with_bad_rows,
 )
-from annotator.labelling.tally import ShardCounts
+from annotator.labelling.tally import ShardCounts, Tally
 from annotator.readers import SeenIds, Shard, read_records
+from annotator.taxonomy import AXES
 
 _ROWS = 2048
 _POLL_S = 0.5
+_OF_LABELS = (*LABEL_FIELDS, "evidence", "status", "model", "evidence_dropped", "strategy")  # a failed row has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +59,35 @@ def predict_shard(
     for index, batch in enumerate(batches):
         some = only_records(batch, plan.only)
         window = make_window(shard, index, some, plan.identity, max_input_tokens=plan.max_input_tokens)
-        part.add_piece(index, predicted_frame(window, judge, plan.maker), dead_letters(window, plan.maker))
-        failures = Counter(bad.reason for bad in window.bad)
-        counts.labelled += len(window.ids)
-        counts.failed += len(window.bad)
+        predicted = judge.student.predict(window.texts, judge.kind)
+        if judge.below is not None:
+            abstain(window, predicted, judge.below)
+        part.add_piece(index, predicted_frame(window, predicted, plan.maker), dead_letters(window, plan.maker))
+        abstained = sum(outcome is not None for outcome in window.outcomes)
+        failures = Counter(bad.reason for bad in window.bad) + Counter(unsure=abstained)
+        counts.labelled += len(window.ids) - abstained
+        counts.failed += failures.total()
         counts.failures += failures
         counts.digest += content_digest(window)
-        count(len(window.ids), failures)
+        count(len(window.ids) - abstained, failures)
     counts.models[judge.name] = counts.labelled
     part.finish(pl.DataFrame(schema=SCHEMA), plan.made_from, counts.as_json())
 
 
-def predicted_frame(window: Window, judge: StudentJudge, maker: Maker) -> pl.DataFrame:
-    """The rows of a window as a student labels them: the columns of SCHEMA, and its confidence in each axis."""
-    predicted = judge.student.predict(window.texts, judge.kind)
+def abstain(window: Window, predicted: pl.DataFrame, below: float) -> None:
+    """Fail the records of a window of whose label the student is not sure; the reason names the axis it doubts most."""
+    doubted = predicted.with_row_index("place").filter(pl.col("confidence") < below)
+    for row in doubted.iter_rows(named=True):
+        axis = min(AXES, key=lambda name: row[f"confidence_{name}"])
+        detail = f"confidence {row['confidence']:g} in {axis}, below {below:g}"
+        window.outcomes[row["place"]] = Failure("unsure", detail, usage=(1, 0, 0, 0))
+
+
+def predicted_frame(window: Window, predicted: pl.DataFrame, maker: Maker) -> pl.DataFrame:
+    """The rows of a window as a student labels them: the columns of SCHEMA, and its confidence in each axis.
+
+    Where it abstains a row has no label, but still says how sure the student was.
+    """
     per_axis = [name for name in predicted.columns if name.startswith("confidence_")]
     constants = {
         "kind": maker.kind,
@@ -84,12 +103,17 @@ def predicted_frame(window: Window, judge: StudentJudge, maker: Maker) -> pl.Dat
         "attempts": 1,
         "cached_input_tokens": 0,
     }
+    errors = [outcome.reason if isinstance(outcome, Failure) else None for outcome in window.outcomes]
     framed = predicted.with_columns(
         pl.Series("record_id", window.ids, dtype=pl.String),
         pl.Series("fingerprint", window.keys, dtype=pl.String),
         pl.Series("truncated", window.truncated, dtype=pl.Boolean),
+        pl.Series("error", errors, dtype=pl.String),
         *(pl.lit(value).alias(name) for name, value in constants.items()),
     )
+    if any(errors):
+        unlabelled = [pl.when(pl.col("error").is_null()).then(name).alias(name) for name in _OF_LABELS]
+        framed = framed.with_columns(unlabelled).with_columns(status=pl.col("status").fill_null("failed"))
     absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in SCHEMA.items() if name not in framed.columns]
     framed = framed.with_columns(absent).select(*SCHEMA, *per_axis).cast(dict(SCHEMA))
     return with_bad_rows(framed, window.rows, window.bad, maker)
@@ -113,7 +137,7 @@ def predict_in_processes(
         min(processes, len(shards)),
         mp_context=context,
         initializer=_open_in_worker,
-        initargs=(judge.name, judge.kind, judge.taxonomy, done),
+        initargs=(judge.name, judge.kind, judge.taxonomy, judge.below, done),
     ) as pool:
         pending = {pool.submit(_predict_in_worker, shard, plan) for shard in shards}
         reported = 0
@@ -130,11 +154,17 @@ def predict_in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def abstention_note(tally: Tally, judge: StudentJudge, *, is_folder: bool) -> str:
+    """How often the student abstained, and who may label these records, in a sentence or two."""
+    said = f"{tally.failures['unsure']:,} records without a label: {judge.name} is less than {judge.below:g} sure."
+    return said if is_folder else f"{said} An LLM as --judge, with --retry-failed, labels them."
+
+
 _worker: dict[str, Any] = {}
 
 
-def _open_in_worker(spec: str, kind: Any, taxonomy: Any, done: Any) -> None:
-    _worker["judge"] = open_judge(spec, kind=kind, taxonomy=taxonomy)
+def _open_in_worker(spec: str, kind: Any, taxonomy: Any, below: float | None, done: Any) -> None:
+    _worker["judge"] = open_judge(spec, kind=kind, taxonomy=taxonomy, below=below)
     _worker["done"] = done
 
 

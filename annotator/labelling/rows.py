@@ -25,7 +25,7 @@ EXTRAS = {
     "cached_input_tokens": pl.Int64,
 }
 SCHEMA = LABELS | EXTRAS
-_LABEL_FIELDS = (
+LABEL_FIELDS = (
     "background_condition",
     "task_type",
     "solving_operation",
@@ -172,7 +172,7 @@ def labels_frame(window: Window, maker: Maker) -> pl.DataFrame:
         "record_id": window.ids,
         "kind": [maker.kind] * len(labels),
         "status": ["ok" if answer else "failed" for answer in answers],
-        **{name: [label.get(name) for label in labels] for name in _LABEL_FIELDS},
+        **{name: [label.get(name) for label in labels] for name in LABEL_FIELDS},
         "evidence": evidence,
         "confidence": [answer.confidence if answer else None for answer in answers],
         "judge": [other or maker.judge for other in others],
