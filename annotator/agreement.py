@@ -111,6 +111,9 @@ def _labelled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
             f"no column {missing[0]!r}", where=name, remedy="Give labels made by `annotator label`, or gold."
         )
     good = frame.filter(pl.col("status") == "ok") if "status" in frame.columns else frame
+    if good.is_empty() and len(frame):
+        remedy = "Label the records first: the column `error` says why each failed."
+        raise BadInput("no row has a label", where=name, remedy=remedy)
     twice = good.filter(pl.col("record_id").is_duplicated())
     if twice.height:
         remedy = "Keep one row a record; several annotators belong in several tables."

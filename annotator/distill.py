@@ -38,7 +38,7 @@ from annotator.tables import write_json, write_whole
 from annotator.taxonomy import AXES, GRADES, KINDS, Kind, Taxonomy
 
 MIN_RECORDS = 20
-ALL_AXES = "all axes"  # in the scores of a card: the calibration of all answers together
+ALL_ANSWERS = "all answers"  # in the scores of a card: the calibration of all answers together
 # Of a written example against a label; on whole sources held out 1, 3 and 5 were tried with 415 of them.
 _EXAMPLE_WEIGHT = 2.0
 _MIN_TEXTS = {"item": 3, "document": 6}  # a hash must occur in so many training texts; fewer lost .01 to .04 of kappa
@@ -71,9 +71,10 @@ def distill(
 
     Returns:
         The card. `scores` has, per side and axis, kappa, macro_f1 and ece, cross-validated twice: "seen_sources"
-        (random folds) and "unseen_sources" (whole sources held out), and the ece of ALL_AXES together; `abstention`
+        (random folds) and "unseen_sources" (whole sources held out), and the ece of ALL_ANSWERS together; `abstention`
         says what a threshold leaves unlabelled and buys (see `abstention_curve`), `learning_curve` what more labels
-        would buy (see `learning_curve`). Same inputs, same bytes, in any row order.
+        would buy (see `learning_curve`). Same inputs, same bytes, in any row order; with another number of BLAS threads
+        a weight may differ by a step.
 
     Raises:
         BadInput: a side with labels but fewer than 20, a record with two labels or two texts, a label without text, or
@@ -342,7 +343,7 @@ def _scores(
     """The agreement of held-out scores with the labels, by head, and the calibration of all heads together."""
     wanted = {name: lesson.targets[name][1][: lesson.labelled] for name in calibrations}
     scores = {name: score(outcome[name], wanted[name], each) for name, each in calibrations.items()}
-    return scores | {ALL_AXES: pooled_confidence(outcome, lesson, calibrations)}
+    return scores | {ALL_ANSWERS: pooled_confidence(outcome, lesson, calibrations)}
 
 
 def _vocabulary(lesson: Lesson) -> tuple[np.ndarray, np.ndarray]:

@@ -76,7 +76,8 @@ def label(
         max_input_tokens: longer records are cut to head, middle and tail (see `excerpt`) and marked `truncated`.
         chunks: longer records are asked about in at most so many chunks of `max_input_tokens` instead, which are merged
             (see `merge_chunks`); `truncated` then means that even they do not hold all of it.
-        retry_failed: take up exactly the failed rows of an existing `out`; for a folder, the shards that have some.
+        retry_failed: take up exactly the failed rows of an existing `out`; for a folder, the shards that have some, by
+            the judge that labelled them.
         progress: called a few times a second.
 
     Returns:
@@ -170,6 +171,10 @@ class _Run:
             todo, finished = [], []
             for part in every:
                 counts = part.finished()
+                if self.redo_failed and counts is None and part.table.exists():
+                    what = "was labelled by another judge, with other options or from other records"
+                    remedy = "Let the same judge try again, or label anew with a cascade; one table may change judges."
+                    raise BadInput(what, where=str(part.table), remedy=remedy)
                 if counts is None or (self.redo_failed and counts["failed"]):
                     todo.append(part)
                 else:

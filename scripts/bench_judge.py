@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from train_embedded import read_gold, read_texts
 
-from annotator.distill import ALL_AXES, written_examples
+from annotator.distill import ALL_ANSWERS, written_examples
 from annotator.distillation.heads import score_answers, source_folds
 from annotator.judges.features import window
 from annotator.judges.student import embedded_path
@@ -165,14 +165,12 @@ def quality(
         scores = orjson.loads((embedded_path(spec) / "card.json").read_bytes())["scores"]
         both = scores["test"][kind], scores[kind]["unseen_sources"]
         found[spec] = {axis: tuple(column[axis] for column in both) for axis in labels}
-        together[spec] = [column[ALL_AXES]["ece"] for column in both]
+        together[spec] = [column[ALL_ANSWERS]["ece"] for column in both]
     for axis in labels:
         for name in found:
             show(kind, axis, name, *found[name][axis])
     for spec, errors in together.items():
-        print(
-            f"{kind:9}{'all axes together':22}{spec:19}{'  |'.join(f'{error:18.3f}' for error in errors)}", flush=True
-        )
+        print(f"{kind:9}{'all answers':22}{spec:19}{'  |'.join(f'{error:18.3f}' for error in errors)}", flush=True)
 
 
 def show(kind: str, axis: str, name: str, *scores: dict[str, float] | None) -> None:

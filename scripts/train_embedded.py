@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from annotator.distill import ALL_AXES, distill, measure_speed, written_examples
+from annotator.distill import ALL_ANSWERS, distill, measure_speed, written_examples
 from annotator.distillation.heads import score_answers, score_confidence
 from annotator.judges.student import Student, embedded_path
 from annotator.readers.records import item_text
@@ -69,7 +69,7 @@ def score_on(student: Student, labels: pl.DataFrame, texts: pl.DataFrame) -> dic
             sure.append(given[f"confidence_{name}"].to_numpy())
             right.append(answers == wanted)
             scores[kind][name] = score_answers(*codes, sure[-1])
-        scores[kind][ALL_AXES] = score_confidence(np.concatenate(sure), np.concatenate(right))
+        scores[kind][ALL_ANSWERS] = score_confidence(np.concatenate(sure), np.concatenate(right))
     return scores
 
 

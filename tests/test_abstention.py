@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import polars as pl
@@ -14,6 +15,7 @@ from llm_faults import Faults
 from llm_server import LLMServer
 
 from annotator.cli import application
+from annotator.errors import BadInput
 from annotator.judges import Pace, open_judge
 from annotator.judges.student import Student, embedded_path
 from annotator.label import label
@@ -29,7 +31,7 @@ TEXTS = (
     "The committee met on day {n}. It was raining, and nobody came; the minutes say so in four words.",
     "zyx {n} wvu tsr qpo",
 )
-LABEL_COLUMNS = [*AXES, "exercise", "quality", "evidence"]
+LABEL_COLUMNS = [*AXES, "exercise", "quality", "evidence", "evidence_dropped", "model", "strategy"]
 
 
 def write_documents(path, count=60):
@@ -135,7 +137,7 @@ def test_another_threshold_is_another_run(documents, tmp_path):
     other = label([documents], out=out, judge=embedded(1.0))
 
     assert (first.shards_resumed, again.shards_resumed, other.shards_resumed) == (0, 1, 0)
-    assert again.failures == first.failures
+    assert (again.records, again.labelled, again.failures) == (60, first.labelled, first.failures)
     assert other.failures["unsure"] > first.failures["unsure"]
 
 
@@ -155,6 +157,35 @@ def test_an_llm_takes_up_what_the_student_left(documents, tmp_path):
     assert table["status"].to_list() == ["ok"] * 60
     assert table["record_id"].is_sorted()
     assert (table["judge"] == "embedded").sum() == first.labelled
+
+
+def test_a_folder_does_not_change_judges(documents, tmp_path):
+    """Its finished shards are those of one judge; another would be asked, and paid, for every record."""
+    out = tmp_path / "labels"
+    label([documents], out=out, judge=embedded(middling(documents)))
+    before = (out / "documents.parquet").read_bytes()
+
+    with pytest.raises(BadInput, match="labelled by another judge"):
+        label([documents], out=out, judge=embedded(), retry_failed=True)
+
+    assert (out / "documents.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["agree", "slices"])
+def test_a_table_in_which_nothing_has_a_label_is_refused_in_one_line(documents, tmp_path, command):
+    """As when every record lies below the threshold."""
+    label([documents], out=tmp_path / "none.parquet", judge=embedded(1.0))
+    table = pl.read_parquet(tmp_path / "none.parquet").with_columns(status=pl.lit("failed"))
+    table.write_parquet(tmp_path / "none.parquet")
+    (tmp_path / "items.jsonl").write_text('{"item_id": "d000", "prompt": "p", "target": "t"}\n')
+    (tmp_path / "run.jsonl").write_text('{"item_id": "d000", "run": "r", "sample_index": 0, "score": 1.0}\n')
+    shutil.copy(tmp_path / "none.parquet", tmp_path / "other.parquet")
+    agree = f"none.parquet {tmp_path}/other.parquet"
+    slices = f"none.parquet --items {tmp_path}/items.jsonl --samples {tmp_path}/run.jsonl -o {tmp_path}/s.parquet"
+    given = {"agree": f"{tmp_path}/{agree}", "slices": f"--labels {tmp_path}/{slices}"}[command].split()
+
+    with pytest.raises(BadInput, match="no row has a label"):
+        CliRunner().invoke(application, [command, *given], standalone_mode=False, catch_exceptions=False)
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])

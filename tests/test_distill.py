@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotator.distill import ALL_AXES, distill, measure_speed, texts_of, written_examples
+from annotator.distill import ALL_ANSWERS, distill, measure_speed, texts_of, written_examples
 from annotator.distillation.calibration import abstention_curve
 from annotator.distillation.heads import Lesson, score_answers, source_folds
 from annotator.errors import BadInput
@@ -75,7 +75,7 @@ def test_the_card_tells_scores_on_seen_and_on_unseen_sources(tmp_path):
     assert card["taxonomy_version"] == "1"
     assert card["sizes"]["document"]["records"] == 24
     for how in ("seen_sources", "unseen_sources"):
-        assert set(card["scores"]["document"][how]) == {*AXES, *GRADES, ALL_AXES}
+        assert set(card["scores"]["document"][how]) == {*AXES, *GRADES, ALL_ANSWERS}
         assert card["scores"]["document"][how]["task_type"]["kappa"] == 1.0
 
 

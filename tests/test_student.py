@@ -7,16 +7,19 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import scipy.special
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annotator.errors import BadInput
 from annotator.fingerprint import without_surrogates
-from annotator.judges import features
+from annotator.judges import design, features
 from annotator.judges.best_lines import best_lines
 from annotator.judges.student import Student, embedded_path
 from annotator.taxonomy import AXES, load_taxonomy
@@ -216,3 +219,65 @@ def test_the_best_line_is_the_first_of_those_that_weigh_most(texts):
         for lines in texts
     ]
     assert best_lines(text, line, weight.astype(float), len(texts)).tolist() == expected
+
+
+def _by_hand(folder, text, kind):
+    """The scores of a text by the definition: nothing sparse, nothing summed up beforehand."""
+    card = json.loads((folder / "card.json").read_text())
+    with np.load(folder / "weights.npz", allow_pickle=False) as found:
+        side = {name.partition(".")[2]: found[name] for name in found.files if name.startswith(kind)}
+    with np.load(Path(design.__file__).parent / "words.npz", allow_pickle=False) as words:
+        vectors = dict(zip(words["hash"].tolist(), words["vectors"] * words["scale"], strict=True))
+    batch = features.extract([text], kind)
+    count = Counter(batch.gram_hash.tolist())
+    counts = np.array([count[hashed] for hashed in side["hash"].tolist()])
+    row = np.where(counts > 0, 1.0 + np.log(np.maximum(counts, 1)), 0.0) * side["idf"]
+    marks = np.array([level > threshold for level in batch.shape[0] for threshold in range(design.shape.THRESHOLDS)])
+    known = [vectors[hashed] for hashed in batch.words.tolist() if hashed in vectors]
+    meant = np.mean(known, axis=0) - side["centre"]
+    blocks = [3.0**0.5 * row / np.linalg.norm(row), marks / np.sqrt(marks.sum()), meant / np.linalg.norm(meant)]
+    scores = np.concatenate(blocks) @ (side["weights"] * side["scale"]) + side["bias"]
+    heads = {head["name"]: head for head in card["sides"][kind]["heads"]}
+    return {name: (head, scores[head["start"] :][: len(head["values"])]) for name, head in heads.items()}
+
+
+@pytest.mark.parametrize("kind", ["item", "document"])
+def test_answers_and_confidences_are_those_of_the_definition(kind):
+    """For each text the highest score, and the calibrated probability that it is right."""
+    texts = [
+        "Theorem 3. Every prime above 2 is odd.\nProof. Suppose that p is even; then 2 divides p, so p = 2.",
+        "Mix 3 eggs with flour.\n1. Stir.\n2. Bake in the oven until golden brown.\n3. Let the cake cool.",
+        "def total(values):\n    result = 0\n    for value in values:\n        result += value\n    return result\n",
+        "What is 3 + 4 * 2?\nOptions:\n(A) 11\n(B) 14\nReference answer: A",
+    ]
+    answers = Student.load(embedded_path()).predict(texts, kind).to_dicts()
+
+    for text, answer in zip(texts, answers, strict=True):
+        found = _by_hand(embedded_path(), text, kind)
+        for axis in ("background_condition", "task_type", "solving_operation", "output_constraint"):
+            head, scores = found[axis]
+            highest = scipy.special.softmax(scores / head["temperature"]).max()
+            odds = scipy.special.logit(np.clip(highest, 1e-4, 1 - 1e-4))
+            sure = scipy.special.expit(head["slope"] * odds + head["offset"])
+            said = answer[axis][0] if axis == "solving_operation" else answer[axis]
+            assert said == head["values"][int(np.argmax(scores))]
+            assert abs(answer[f"confidence_{axis}"] - sure) < 1e-3
+
+
+def test_single_words_of_the_body_know_their_line():
+    """Pairs, and the words of the first line that are counted apart, have none."""
+    batch = features.extract(["one two\nthree"], "document")
+
+    lines = dict(zip(batch.gram_hash.tolist(), batch.gram_line.tolist(), strict=True))
+    assert [lines.pop(hashed) for hashed in features.word_hashes("one two three").tolist()] == [0, 0, 1]
+    assert set(lines.values()) == {-1}
+
+
+@pytest.mark.parametrize("word", ["kibsafbm", "zztnbred", "zwgwcdof"])
+def test_a_word_with_the_hash_of_a_line_end_is_a_word(word):
+    """These three have it; a line end that is none would point behind the last line."""
+    text = f"We prove the theorem {word}.\nThen we are done."
+    for kind in ("item", "document"):
+        evidence = Student.load(embedded_path()).predict([text, word], kind)["evidence"]
+        assert evidence[0] in text.split("\n")
+        assert evidence[1] == word

@@ -35,7 +35,9 @@ from annotator.cli.judging import chosen_judge, judge_options
 @click.option("--max-tokens", type=click.IntRange(1), help="Stop before using more tokens.")
 @click.option("--max-records", type=click.IntRange(1), help="Stop after this many records.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="For students: shards at once.")
-@click.option("--retry-failed", is_flag=True, help="Take up exactly the failed rows of an existing table.")
+@click.option("--retry-failed", is_flag=True,
+              help="Take up exactly the failed rows of an existing table, by any judge; of a folder, the shards that "
+              "have some, by the same judge.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what it will cost, and send nothing.")
 @column_option
 @output_options

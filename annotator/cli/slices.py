@@ -174,7 +174,9 @@ def show_slices(table: Any, summary: dict[str, Any]) -> None:
     click.echo(f"Failing slices. {summary['question_text']}")
     reference = summary.get("reference_score")
     compared = "" if reference is None else f", reference {reference:.3f}"
-    click.echo(f"{summary['items_used']:,} items, score {summary['score']:.3f}{compared}")
+    unlabelled = summary.get("items_without_label")
+    left_out = f"; {unlabelled:,} items without a label are left out" if unlabelled else ""
+    click.echo(f"{summary['items_used']:,} items, score {summary['score']:.3f}{compared}{left_out}")
     columns = ["slice_id", "items", "score", "reference_score", "deficit", "p_adjusted", "recoverable_points"]
     if summary.get("guess_floor") is not None:
         columns.insert(3, "guess_floor")

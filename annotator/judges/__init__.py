@@ -221,12 +221,12 @@ def open_judge(
         if votes > 1:
             raise BadInput("a student always says the same", where="--votes", remedy="Ask an LLM for several votes.")
         return open_student(specs[0], kind=kind, taxonomy=taxonomy, below=below)
-    if below is not None:
-        remedy = "Write --judge student:PATH, or cascade:student:PATH,openai:MODEL."
-        raise BadInput("only a student has a threshold", where="--below", remedy=remedy)
     if len(set(specs)) < len(specs):
         raise BadInput("the same judge twice", where="--judge", remedy="Ask it several times with --votes.")
     judges = [_open_asked(each, together=len(specs) > 1, **asking) for each in specs]
+    if below is not None:
+        remedy = "Write --judge student:PATH, or cascade:student:PATH,openai:MODEL."
+        raise BadInput("only a student has a threshold", where="--below", remedy=remedy)
     if len(judges) == votes == 1:
         return judges[0]
     from annotator.judges.panel import PanelJudge

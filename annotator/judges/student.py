@@ -301,7 +301,7 @@ def _operations(side: Side, scores: np.ndarray, chosen: dict[str, np.ndarray]) -
 
 
 def _evidence(side: Side, batch: features.Batch, operation: np.ndarray) -> list[str]:
-    """The line whose known words speak most for the primary operation; without one, the first line with words."""
+    """The line whose known words speak most for the primary operation; without one, the first that is not blank."""
     in_body = np.flatnonzero(batch.gram_line >= 0)
     text, line, hashes = (column.take(in_body) for column in (batch.gram_text, batch.gram_line, batch.gram_hash))
     place = operation.take(text) * side.speaks_for.shape[1] + side.slot_of_hash.take(hashes)

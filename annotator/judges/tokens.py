@@ -94,6 +94,7 @@ def _hashes(points: np.ndarray, low: np.ndarray, kinds: np.ndarray, first: np.nd
     kind = kinds[first]
     number = np.flatnonzero(kind == _DIGIT)
     hashes[number] = _NUMBERS[np.minimum((last - first)[number], _LONGEST_NUMBER)]
+    hashes[hashes == LINE_END] += np.uint32(1)  # a few words have that hash: no line ends in them
     hashes[kind == _LINE_END] = LINE_END
     return hashes
 

@@ -105,6 +105,9 @@ def _numbered(cluster: pl.Series) -> NDArray[np.int64] | None:
 
 def _labelled(labels: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     good = labels.filter(pl.col("status") == "ok") if "status" in labels.columns else labels
+    if good.is_empty() and len(labels):
+        remedy = "Label the items first: the column `error` says why each failed."
+        raise BadInput("no row has a label", where="labels", remedy=remedy)
     good = good.select(pl.col("record_id").alias("item_id"), *AXES, labelled=pl.lit(value=True))
     if good["item_id"].is_duplicated().any():
         twice = good.filter(pl.col("item_id").is_duplicated())["item_id"].min()
